@@ -1,0 +1,1 @@
+"""The command line: speaks to hauld over its control socket and imports nothing of it but the contract."""

@@ -1,0 +1,290 @@
+"""Each method of the control socket with its parameters and its result. Field names are promised: scripts rely on them.
+
+Times are RFC 3339 in UTC, sizes bytes, durations seconds. Fields may be added; none is renamed or removed within a major version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+class ErrorInfo(msgspec.Struct, kw_only=True):
+    """Why something waits or failed: since when, when it is tried again, what a person can do."""
+
+    kind: str
+    message: str
+    hint: str | None = None
+    since: str | None = None
+    retry_at: str | None = None
+
+
+class Strategy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which items a job wants. Dates are INTERNALDATE in UTC, ``since`` inclusive, ``before`` exclusive."""
+
+    kind: str = "full"
+    folders: list[str] = []
+    exclude: list[str] = []
+    since: str | None = None
+    before: str | None = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    to: str | None = None
+    subject: str | None = None
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """``remaining_items`` = total - downloaded - failed - skipped; ``percent_complete`` =
+    100 * (downloaded + skipped) / total."""
+
+    total_items: int = 0
+    downloaded_items: int = 0
+    failed_items: int = 0
+    skipped_items: int = 0
+    in_progress_items: int = 0
+    remaining_items: int = 0
+    percent_complete: float = 0.0
+    bytes_downloaded: int = 0
+    items_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    estimated_completion_secs: float | None = None
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """What a person asked for, and how far it is."""
+
+    id: str
+    account: str
+    source: str
+    status: str
+    phase: str | None
+    live: bool
+    priority: int
+    requester: str | None
+    strategy: Strategy
+    progress: Progress
+    error: ErrorInfo | None
+    created_at: str
+    started_at: str | None
+    updated_at: str
+    completed_at: str | None
+    last_sync_at: str | None
+
+
+class Folder(msgspec.Struct, kw_only=True):
+    """A container at the origin, with the progress of one job in it, or of the whole account."""
+
+    name: str
+    kind: str
+    total_items: int
+    downloaded_items: int
+    failed_items: int
+    skipped_items: int
+    remaining_items: int
+    bytes: int
+    is_complete: bool
+    last_sync_at: str | None
+    error: ErrorInfo | None = None
+
+
+class Item(msgspec.Struct, kw_only=True):
+    """One thing to download. ``key`` is opaque (``uidvalidity.uid`` for IMAP); ``local_path`` is directory and unique part."""
+
+    id: int
+    folder: str
+    key: str
+    status: str
+    size: int | None
+    sha256: str | None
+    local_path: str | None
+    flags: list[str]
+    item_type: str
+    error: ErrorInfo | None
+    retry_count: int
+    downloaded_at: str | None
+    removed_at: str | None
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """A configured origin and how it is: ``state`` is ``idle``, ``connected``, ``waiting`` or ``attention``."""
+
+    name: str
+    source: str
+    host: str
+    user: str
+    state: str
+    since: str
+    error: ErrorInfo | None = None
+    connections: int = 0
+    folders: int = 0
+    items: int = 0
+    bytes: int = 0
+    last_sync_at: str | None = None
+
+
+class TestedFolder(msgspec.Struct, kw_only=True):
+    """A folder as the origin lists it."""
+
+    name: str
+    kind: str
+    selectable: bool
+
+
+# --- parameters and results ----------------------------------------------------------------------------------------
+
+
+class Params(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all parameters: unknown names are refused, so that a misspelt one is never silently ignored."""
+
+
+class NoParams(Params):
+    """A call without parameters."""
+
+
+class HelloParams(Params):
+    """``version`` is the contract the client was built for; another major version is refused."""
+
+    version: str | None = None
+    client: str | None = None
+
+
+class Hello(msgspec.Struct, kw_only=True):
+    """``version`` is the daemon's, ``api`` the contract's."""
+
+    name: str
+    version: str
+    api: str
+
+
+class DaemonStatus(msgspec.Struct, kw_only=True):
+    """The daemon on one screen. ``memory_bytes`` is resident memory; ``jobs`` counts by status."""
+
+    version: str
+    uptime_seconds: float
+    pid: int
+    accounts: list[Account]
+    jobs: dict[str, int]
+    connections: int
+    clients: int
+    memory_bytes: int
+    state_path: str
+    store_path: str
+    configuration_error: str | None = None
+
+
+class AccountParams(Params):
+    """``account`` is the account's name in the configuration."""
+
+    account: str
+
+
+class AccountList(msgspec.Struct, kw_only=True):
+    """All configured accounts, by name."""
+
+    accounts: list[Account]
+
+
+class AccountTest(msgspec.Struct, kw_only=True):
+    """What signing in showed."""
+
+    account: str
+    greeting: str
+    capabilities: list[str]
+    folders: list[TestedFolder]
+    seconds: float
+
+
+class CreateParams(Params):
+    """A job; the same ``idempotency_key`` again returns the job it made the first time."""
+
+    account: str
+    strategy: Strategy = Strategy()
+    live: bool = True
+    priority: int = 2
+    requester: str | None = None
+    start: bool = True
+    dry_run: bool = False
+    idempotency_key: str | None = None
+
+
+class JobParams(Params):
+    """``job`` is an id or any unambiguous prefix of one."""
+
+    job: str
+
+
+class JobListParams(Params):
+    """Newest first; ``after`` is the ``next`` of the page before."""
+
+    status: str | None = None
+    account: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class JobList(msgspec.Struct, kw_only=True):
+    """One page of jobs; ``next`` is null on the last."""
+
+    jobs: list[Job]
+    next: str | None = None
+
+
+class FolderListParams(Params):
+    """Either a job or an account."""
+
+    job: str | None = None
+    account: str | None = None
+
+
+class FolderList(msgspec.Struct, kw_only=True):
+    """Folders in the order in which they are fetched."""
+
+    folders: list[Folder]
+
+
+class ItemListParams(Params):
+    """Keyset paging: ``after`` is the ``next`` of the page before; a first page takes constant time."""
+
+    job: str
+    folder: str | None = None
+    status: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class ItemList(msgspec.Struct, kw_only=True):
+    """One page of items; ``next`` is null on the last."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One method: its name, the types of its parameters and result, and what it is for."""
+
+    method: str
+    params: type[Params]
+    result: Any
+    help: str
+
+
+CALLS = {
+    call.method: call
+    for call in (
+        Call("daemon.hello", HelloParams, Hello, "Versions; refuses a client of another major version."),
+        Call("daemon.status", NoParams, DaemonStatus, "The daemon, its accounts and jobs, and what is wrong."),
+        Call("accounts.list", NoParams, AccountList, "All configured accounts with their state."),
+        Call("accounts.get", AccountParams, Account, "One account."),
+        Call("accounts.test", AccountParams, AccountTest, "Sign in and list folders, changing nothing."),
+        Call("jobs.create", CreateParams, Job, "A job on an account; started unless told otherwise."),
+        Call("jobs.list", JobListParams, JobList, "Jobs, newest first."),
+        Call("jobs.get", JobParams, Job, "One job."),
+        Call("jobs.start", JobParams, Job, "Start or resume; a running job is an error that says so."),
+        Call("jobs.sync", JobParams, Job, "Compare with the origin now."),
+        Call("folders.list", FolderListParams, FolderList, "Folders with their progress."),
+        Call("items.list", ItemListParams, ItemList, "Items of a job, a page at a time."),
+    )
+}
+"""The whole interface, by method name."""

@@ -1,0 +1,81 @@
+"""Errors named by the next step, so that one place can decide what to do.
+
+    HaulError
+    ├── Transient         the same again, with backoff; never costs a job or an item anything
+    │   └── Throttled     the same again, at the moment the origin named
+    ├── NeedsAttention    a person has to act; the account stops until then
+    ├── StaleCursor       the folder's keys changed their meaning: list afresh
+    ├── ItemRejected      record this item and go on
+    ├── Refused           the caller asked for what cannot be: not found, wrong state, ambiguous, ...
+    └── Fatal             the daemon cannot go on; carries the exit code
+
+Foreign exceptions are translated once, at the border, with the original as ``__cause__``. ``retry.decide`` is the one
+place that decides about trying again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HaulError(Exception):
+    """``kind`` is a stable word for scripts, ``message`` says what failed, on what and why; ``hint`` says what to do.
+    None of them ever holds a secret."""
+
+    def __init__(self, kind: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.hint = hint
+
+
+class Transient(HaulError):
+    """Network, server unavailable, disk full: tried again with backoff, ``at_least`` seconds from now."""
+
+    def __init__(self, kind: str, message: str, *, hint: str | None = None, at_least: float = 0.0) -> None:
+        super().__init__(kind, message, hint=hint)
+        self.at_least = at_least
+
+
+class Throttled(Transient):
+    """The origin asks for patience: tried again after ``wait`` seconds, neither sooner nor with backoff."""
+
+    def __init__(self, message: str, *, wait: float, hint: str | None = None) -> None:
+        super().__init__("throttled", message, hint=hint, at_least=wait)
+        self.wait = wait
+
+
+class NeedsAttention(HaulError):
+    """A person has to act. ``tries`` is how often it must be seen before it is believed (a refused password: three times)."""
+
+    def __init__(self, kind: str, message: str, *, hint: str | None = None, tries: int = 1) -> None:
+        super().__init__(kind, message, hint=hint)
+        self.tries = tries
+
+
+class StaleCursor(HaulError):
+    """The folder's epoch is not the one that was asked for: nothing was fetched, list afresh."""
+
+    def __init__(self, message: str, *, epoch: str | None = None) -> None:
+        super().__init__("stale", message)
+        self.epoch = epoch
+
+
+class ItemRejected(HaulError):
+    """One item cannot be had or kept; the others can."""
+
+
+class Refused(HaulError):
+    """The caller asked for what cannot be. ``kind`` is one of ``haulapi.faults.FAULTS``."""
+
+    def __init__(self, kind: str, message: str, *, hint: str | None = None, candidates: Sequence[str] = ()) -> None:
+        super().__init__(kind, message, hint=hint)
+        self.candidates = list(candidates)
+
+
+class Fatal(HaulError):
+    """The daemon cannot go on; ``exit_code`` is from ``haulapi.faults.Exit``."""
+
+    def __init__(self, kind: str, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
+        super().__init__(kind, message, hint=hint)
+        self.exit_code = exit_code

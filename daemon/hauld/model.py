@@ -1,0 +1,430 @@
+"""Values and allowed moves: the words of the project as types. Knows nothing of wire, disk or database.
+
+What two neighbours on the floor above need of each other is here: what a source lists and fetches (``RemoteItem``,
+``Want``, ``Outcome``), what a store takes and gives (``Deposit``, ``Placed``), and the bytes between them (``Sink``).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Protocol, TypeAlias
+
+from hauld.errors import Refused
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """What a running job does."""
+
+    CONNECTING = "connecting"
+    LISTING = "listing"
+    DOWNLOADING = "downloading"
+    WAITING = "waiting"
+
+
+class Priority(IntEnum):
+    """Lower is sooner."""
+
+    URGENT = 1
+    NORMAL = 2
+    BACKGROUND = 3
+
+
+MOVES: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({JobStatus.COMPLETED, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.COMPLETED: frozenset(
+        {JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}
+    ),
+    JobStatus.PAUSED: frozenset({JobStatus.PENDING, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.FAILED: frozenset({JobStatus.PENDING, JobStatus.CANCELLED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.PENDING}),
+}
+"""From each status, the statuses a job may move to. The state refuses every other move."""
+
+
+def check_move(job: str, before: JobStatus, after: JobStatus) -> None:
+    """Raise ``Refused`` (kind ``wrong_state``) unless the move is allowed."""
+    if after not in MOVES[before]:
+        raise Refused("wrong_state", f"Job {job} is {before} and cannot become {after}.")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Which items a job wants. Folder globs match display names; an empty ``folders`` means all."""
+
+    kind: str = "full"
+    folders: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def selects(self, folder: str) -> bool:
+        """Whether the job wants items of the folder of that display name."""
+        return matches(folder, self.folders or ("*",), self.exclude)
+
+
+def matches(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether a display name matches any glob of ``include`` and none of ``exclude``; ``*`` crosses ``/``; case counts,
+    but ``INBOX`` is the same in any case (RFC 3501, 5.1)."""
+    if name.upper() == "INBOX":
+        name = "INBOX"
+
+    def match(globs: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, "INBOX" if glob.upper() == "INBOX" else glob) for glob in globs)
+
+    return match(include) and not match(exclude)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why something waits or failed. Times are Unix milliseconds."""
+
+    kind: str
+    message: str
+    hint: str | None = None
+    since: int | None = None
+    retry_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the state knows it. ``number`` is the state's own key; times are Unix milliseconds."""
+
+    number: int
+    id: str
+    account: int
+    account_name: str
+    source: str
+    strategy: Strategy
+    status: JobStatus
+    phase: Phase | None
+    live: bool
+    priority: int
+    requester: str | None
+    error: Trouble | None
+    created_at: int
+    started_at: int | None
+    updated_at: int
+    completed_at: int | None
+    last_sync_at: int | None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Items a job wants, by what became of them; ``bytes`` are those it downloaded. Counted in the commit's transaction."""
+
+    total: int = 0
+    downloaded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    bytes: int = 0
+
+    @property
+    def remaining(self) -> int:
+        return self.total - self.downloaded - self.failed - self.skipped
+
+
+# --- folders -------------------------------------------------------------------------------------------------------
+
+
+class FolderKind(StrEnum):
+    """What a folder is for (RFC 6154 where the origin says so); its order is the order of fetching."""
+
+    INBOX = "inbox"
+    SENT = "sent"
+    DRAFTS = "drafts"
+    FLAGGED = "flagged"
+    IMPORTANT = "important"
+    OTHER = "other"
+    ARCHIVE = "archive"
+    ALL = "all"
+    JUNK = "junk"
+    TRASH = "trash"
+
+
+FOLDER_ORDER = tuple(FolderKind)
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder as the origin lists it. ``raw`` is its name in the origin's own bytes and the only key; ``path`` are the
+    decoded components of its display name, ``name`` these joined by ``/``."""
+
+    raw: bytes
+    path: tuple[str, ...]
+    kind: FolderKind = FolderKind.OTHER
+    selectable: bool = True
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder as the state knows it. ``epoch`` is None until first listed; ``directory`` is the store's; ``cursor`` is the
+    source's. ``gone_at`` is set when the origin no longer lists it."""
+
+    number: int
+    account: int
+    remote: RemoteFolder
+    epoch: str | None = None
+    cursor: bytes | None = None
+    directory: str | None = None
+    gone_at: int | None = None
+    last_sync_at: int | None = None
+    error: Trouble | None = None
+
+    @property
+    def name(self) -> str:
+        return self.remote.name
+
+
+@dataclass(frozen=True)
+class FolderProgress:
+    """A folder with the counters of one job in it, or of the whole account."""
+
+    folder: Folder
+    counters: Counters
+
+
+# --- items ---------------------------------------------------------------------------------------------------------
+
+
+class ItemStatus(StrEnum):
+    """What became of an item."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class RemoteItem:
+    """An item as the origin lists it. ``ordinal`` grows with age within an epoch (the UID); ``date`` is Unix milliseconds
+    (INTERNALDATE) or None where the origin's makes no sense; ``skip`` is a reason not to download it."""
+
+    key: str
+    ordinal: int
+    size: int | None = None
+    flags: tuple[str, ...] = ()
+    date: int | None = None
+    skip: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a folder's listing, in the source's order. On the last page ``cursor`` is set, and when ``whole`` too,
+    every item of the epoch that no page named is gone from the origin. ``whole`` is False when nothing changed."""
+
+    epoch: str
+    items: Sequence[RemoteItem] = ()
+    cursor: bytes | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class PendingItem:
+    """A row that waits to be downloaded."""
+
+    number: int
+    key: str
+    ordinal: int
+    size: int | None
+    flags: tuple[str, ...]
+    date: int | None
+    retry_count: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as the state knows it."""
+
+    number: int
+    folder: str
+    key: str
+    status: ItemStatus
+    size: int | None
+    sha256: str | None
+    local_path: str | None
+    flags: tuple[str, ...]
+    error: Trouble | None
+    retry_count: int
+    downloaded_at: int | None
+    removed_at: int | None
+
+
+# --- bytes on their way --------------------------------------------------------------------------------------------
+
+
+class Body(Protocol):
+    """All bytes of one item, staged; what it holds is the store's business."""
+
+    @property
+    def size(self) -> int:
+        """Bytes received."""
+        ...
+
+
+class Writer(Protocol):
+    """Takes the bytes of one item as they arrive. Called from the event loop; never blocks."""
+
+    def write(self, data: Buffer) -> bool:
+        """Take ``data`` (copied before returning). False: stop reading until ``when_ready`` calls back.
+        Raises ``Transient`` (kind ``disk``) when earlier bytes could not be written."""
+        ...
+
+    def when_ready(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` once, from the event loop, as soon as more may be written."""
+        ...
+
+    def finish(self) -> Body:
+        """All bytes have come."""
+        ...
+
+    def discard(self) -> None:
+        """The item broke off: forget its bytes. Does nothing after ``finish``."""
+        ...
+
+
+class Sink(Protocol):
+    """Where a source puts what it fetches."""
+
+    def open(self, key: str, size: int) -> Writer:
+        """A writer for one item of ``size`` bytes as announced."""
+        ...
+
+
+@dataclass(frozen=True)
+class Want:
+    """One item to fetch. ``size`` as listed, or None; ``offset`` and ``validator`` resume inside an item."""
+
+    key: str
+    size: int | None = None
+    offset: int = 0
+    validator: str | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The item's bytes are staged. ``listed_size`` is what the origin said (RFC822.SIZE); it may disagree with the body's."""
+
+    key: str
+    body: Body
+    listed_size: int | None = None
+    flags: tuple[str, ...] | None = None
+    date: int | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The origin answered without the item; it may come when asked again."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The item cannot be had, and asking again today would not help. ``skip`` makes it skipped instead of failed."""
+
+    key: str
+    kind: str
+    reason: str
+    skip: bool = False
+
+
+Outcome: TypeAlias = Fetched | Missing | Rejected
+
+
+# --- storing -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a folder's items go. ``identity`` is the account's (source + host + user), ``account`` its label;
+    ``directory`` is what the store once chose, relative to its root."""
+
+    identity: str
+    account: str
+    folder: RemoteFolder
+    directory: str
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """One staged item on its way into a store."""
+
+    place: Place
+    epoch: str
+    key: str
+    body: Body
+    flags: tuple[str, ...] = ()
+    date: int | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One item that is durable under its final name. ``path`` is directory + unique part, relative to the store's root."""
+
+    identity: str
+    folder: bytes
+    epoch: str
+    key: str
+    size: int
+    sha256: str
+    path: str
+
+
+# --- results of a commit -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A placed item with the row it belongs to, for the state."""
+
+    item: int
+    placed: Placed
+    flags: tuple[str, ...] | None = None
+    size_differs: bool = False
+
+
+@dataclass(frozen=True)
+class Setback:
+    """An item that was not stored this time. ``final`` makes it failed, or skipped when ``skip``; ``attempt`` counts."""
+
+    item: int
+    kind: str
+    reason: str
+    final: bool = False
+    skip: bool = False
+    attempt: bool = True
+
+
+@dataclass(frozen=True)
+class Event:
+    """A numbered fact; ``job`` is the job's id, ``folder`` its display name, ``time`` Unix milliseconds."""
+
+    number: int
+    time: int
+    kind: str
+    job: str | None
+    folder: str | None
+    data: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,36 @@
+"""The one place that decides whether something is tried again, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hauld.errors import HaulError, NeedsAttention, Throttled, Transient
+
+LONGEST_THROTTLE = 3600.0
+"""Seconds; an origin that asks for more patience than this is asked again after this."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Backoff from ``initial`` seconds, doubling to ``longest``; ``attempts`` is how often one item is asked for."""
+
+    initial: float = 2.0
+    longest: float = 900.0
+    attempts: int = 5
+
+
+def decide(error: HaulError, failures: int, policy: RetryPolicy, dice: Callable[[], float]) -> float | None:
+    """Seconds until the next try after the ``failures``-th failure in a row (1 is the first), or None: do not try again.
+
+    Full jitter: anything between nothing and the step, so that a thousand clients do not come back together; ``dice``
+    gives a number in [0, 1). What the origin named is kept to, up to ``LONGEST_THROTTLE``.
+    """
+    if isinstance(error, Throttled):
+        return min(error.wait, LONGEST_THROTTLE)
+    step = min(policy.longest, policy.initial * 2.0 ** min(failures - 1, 32))
+    if isinstance(error, Transient):
+        return max(error.at_least, dice() * step)
+    if isinstance(error, NeedsAttention) and failures < error.tries:
+        return dice() * step
+    return None

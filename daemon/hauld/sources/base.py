@@ -1,0 +1,55 @@
+"""What every source promises. The contract suite (``tests/contracts/source.py``) holds each implementation to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from hauld.model import Outcome, Page, RemoteFolder, Sink, Want
+
+
+class Session(Protocol):
+    """One authenticated conversation. Any error but ``StaleCursor`` and ``ItemRejected`` ends it: open another.
+
+    Every method raises ``Transient`` when the connection goes or stays silent for longer than the account's timeout, and
+    ``NeedsAttention`` when a person has to act.
+    """
+
+    @property
+    def greeting(self) -> str:
+        """What the origin said of itself, for people."""
+        ...
+
+    @property
+    def capabilities(self) -> Sequence[str]:
+        """What the origin says it can do."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether the conversation can go on; False after any error."""
+        ...
+
+    def folders(self) -> AsyncIterator[RemoteFolder]:
+        """Every folder of the account, once each, in any order."""
+        ...
+
+    def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncIterator[Page]:
+        """The folder's items, as pages. ``since`` is an earlier cursor: when it proves that nothing changed, one page
+        without items comes back. Nothing is left out: an item the origin named without details is listed without them.
+        Raises ``ItemRejected`` (kind ``folder``) when this folder cannot be read while others can."""
+        ...
+
+    def fetch(self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink) -> AsyncIterator[Sequence[Outcome]]:
+        """Exactly one outcome for each want, in any order, some at a time as they come. Raises ``StaleCursor`` before
+        any byte when the folder is in another epoch."""
+        ...
+
+
+class Source(Protocol):
+    """One account's origin."""
+
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Connect, sign in, and hand out the conversation; leaving ends it, whatever state it is in."""
+        ...

@@ -1,0 +1,211 @@
+"""What every state promises. The contract suite (``tests/contracts/state.py``) holds each implementation to it.
+
+A method that changes something is one transaction, its events included; when it returns, it is durable. Rows of another
+epoch and moves that ``model.MOVES`` does not allow are refused. Counters are kept in the same transaction as the rows they
+count. Times are Unix milliseconds from the state's clock.
+
+Trouble with the disk or a locked database is ``Transient`` (kind ``disk`` or ``locked``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hauld.model import (
+    Counters,
+    Event,
+    Folder,
+    FolderProgress,
+    Item,
+    ItemStatus,
+    Job,
+    JobStatus,
+    Page,
+    PendingItem,
+    Phase,
+    Placed,
+    RemoteFolder,
+    Setback,
+    Stored,
+    Strategy,
+    Trouble,
+)
+
+
+@dataclass(frozen=True)
+class AccountTotals:
+    """What the ledger holds of one account."""
+
+    folders: int
+    items: int
+    bytes: int
+    last_sync_at: int | None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What one ``record_group`` changed: ``stored`` were new, ``refused`` are item numbers of another epoch or unknown."""
+
+    stored: int
+    refused: tuple[int, ...] = ()
+
+
+class State(Protocol):
+    """The ledger."""
+
+    async def start(self) -> None:
+        """Lock, open, migrate, check. ``Fatal`` when another daemon has it, or its schema is from the future."""
+        ...
+
+    async def close(self) -> None: ...
+
+    # --- accounts ---
+
+    async def account(self, identity: str, name: str, source: str) -> int:
+        """The number of the account of that identity, made when new; its label is brought up to date."""
+        ...
+
+    async def account_totals(self, account: int) -> AccountTotals: ...
+
+    # --- jobs ---
+
+    async def create_job(
+        self,
+        account: int,
+        strategy: Strategy,
+        *,
+        live: bool,
+        priority: int,
+        requester: str | None,
+        idempotency_key: str | None,
+    ) -> tuple[Job, bool]:
+        """A new pending job, id ``job_`` and 12 of [a-z0-9]; or the one that key made before, with False."""
+        ...
+
+    async def job(self, prefix: str) -> Job:
+        """The job whose id starts so. ``Refused``: ``not_found``, or ``ambiguous`` with candidates. The id's ``job_`` may
+        be left out."""
+        ...
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        account: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[Job]:
+        """Jobs, newest first, those created before the job ``after`` only."""
+        ...
+
+    async def job_counts(self) -> Mapping[JobStatus, int]:
+        """How many jobs there are of each status."""
+        ...
+
+    async def move_job(self, job: int, to: JobStatus, *, phase: Phase | None = None, error: Trouble | None = None) -> Job:
+        """A transition with its event (``job.status``: from, to, phase, reason). ``Refused`` (``wrong_state``) when it is
+        not allowed. Sets ``started_at`` on the first run, ``completed_at`` and ``last_sync_at`` on completion."""
+        ...
+
+    async def set_phase(self, job: int, phase: Phase, error: Trouble | None = None) -> None:
+        """What a running job does now; ``error`` says why it waits. No event when nothing changed."""
+        ...
+
+    async def counters(self, job: int) -> Counters: ...
+
+    # --- folders and listings ---
+
+    async def record_folders(self, account: int, listed: Sequence[RemoteFolder]) -> Sequence[Folder]:
+        """The folders as listed now, in fetching order (kind, then name). Folders no longer listed get ``gone_at``."""
+        ...
+
+    async def folders(self, account: int) -> Sequence[Folder]:
+        """All known folders, gone ones included, in fetching order."""
+        ...
+
+    async def set_directory(self, folder: int, directory: str) -> None: ...
+
+    async def set_folder_error(self, folder: int, error: Trouble | None) -> None:
+        """Why this folder cannot be read while others can; None when it can again."""
+        ...
+
+    async def begin_listing(self, folder: int, epoch: str) -> None:
+        """A listing starts in that epoch. A new epoch closes the old one: items of it that were never stored become
+        skipped (``epoch``), stored ones get ``removed_at``; files stay."""
+        ...
+
+    async def record_page(self, folder: int, page: Page, jobs: Sequence[int]) -> int:
+        """Add what is new as ``pending`` (or ``skipped`` with its reason), want everything on the page for ``jobs``, and
+        remember what was named. An item that is listed again after ``removed_at`` loses it. The number of new items.
+        ``StaleCursor`` when the page's epoch is not the folder's."""
+        ...
+
+    async def finish_listing(self, folder: int, page: Page) -> int:
+        """The last page was recorded: set the cursor and ``last_sync_at``, mark what a ``whole`` listing did not name as
+        removed (an item never stored becomes ``skipped``: gone before it was downloaded), tell it (``folder.listed``:
+        new, gone). The number of items gone."""
+        ...
+
+    async def want_known(self, job: int, folder: int) -> int:
+        """The job wants everything the ledger has in the folder's epoch and the origin still has: stored items count as
+        skipped. Idempotent. The number of wants added."""
+        ...
+
+    # --- downloading ---
+
+    async def pending(self, job: int, folder: int, *, below: int | None, limit: int) -> Sequence[PendingItem]:
+        """Items the job wants in the folder that are pending and due (``next_retry_at``), by ordinal descending, those
+        under ``below`` only."""
+        ...
+
+    async def next_retry(self, job: int) -> int | None:
+        """When the earliest pending item that the job wants and that is not due yet becomes due; None when there is none."""
+        ...
+
+    async def record_group(self, job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback]) -> Committed:
+        """The commit: items, wants, counters and events (``item.stored``, ``item.failed``, a group at a time) in one
+        transaction. The job is the one that fetched them and counts them ``downloaded``; every other job that wants them
+        counts them ``skipped``. Items already completed are left alone."""
+        ...
+
+    async def adopt(self, placed: Sequence[Placed]) -> int:
+        """Rows for what a store reports as durable: pending items of the same identity, folder, epoch and key become
+        completed; the jobs that want them count them ``downloaded``. The number of rows changed."""
+        ...
+
+    async def retry_failed(self, job: int, before: int | None = None) -> int:
+        """Failed items the job wants become pending again with fresh attempts, those that failed before that time only."""
+        ...
+
+    # --- looking ---
+
+    async def folder_progress(self, *, job: int | None = None, account: int | None = None) -> Sequence[FolderProgress]:
+        """Folders in fetching order with the counters of the job in them, or of the whole account (there, stored items
+        count as downloaded)."""
+        ...
+
+    async def items(
+        self,
+        job: int,
+        *,
+        folder: str | None = None,
+        status: ItemStatus | None = None,
+        limit: int = 100,
+        after: int | None = None,
+    ) -> Sequence[Item]:
+        """Items the job wants, by number, those after ``after`` only."""
+        ...
+
+    async def events(self, after: int, limit: int = 1000) -> Sequence[Event]:
+        """Events numbered above ``after``, in order."""
+        ...
+
+    async def last_event(self) -> int:
+        """The number of the newest event; 0 when there is none."""
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """Compare counters with rows and the database with itself; one sentence for each thing that is wrong."""
+        ...

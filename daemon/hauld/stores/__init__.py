@@ -1,0 +1,1 @@
+"""Where bytes go: one module a store, all behind ``base.Store``."""
