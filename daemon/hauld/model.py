@@ -104,7 +104,8 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the state knows it. ``number`` is the state's own key; times are Unix milliseconds."""
+    """A job as the state knows it. ``number`` is the state's own key; times are Unix milliseconds. A pending job that is not
+    ``queued`` was created without being started."""
 
     number: int
     id: str
@@ -113,6 +114,7 @@ class Job:
     source: str
     strategy: Strategy
     status: JobStatus
+    queued: bool
     phase: Phase | None
     live: bool
     priority: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hauld.errors import HaulError, NeedsAttention, Throttled, Transient
+from hauld.errors import HaulError, NeedsAttention, StaleCursor, Throttled, Transient
 
 LONGEST_THROTTLE = 3600.0
 """Seconds; an origin that asks for more patience than this is asked again after this."""
@@ -31,6 +31,6 @@ def decide(error: HaulError, failures: int, policy: RetryPolicy, dice: Callable[
     step = min(policy.longest, policy.initial * 2.0 ** min(failures - 1, 32))
     if isinstance(error, Transient):
         return max(error.at_least, dice() * step)
-    if isinstance(error, NeedsAttention) and failures < error.tries:
+    if isinstance(error, StaleCursor) or (isinstance(error, NeedsAttention) and failures < error.tries):
         return dice() * step
     return None

@@ -79,9 +79,11 @@ class State(Protocol):
         live: bool,
         priority: int,
         requester: str | None,
+        start: bool,
         idempotency_key: str | None,
     ) -> tuple[Job, bool]:
-        """A new pending job, id ``job_`` and 12 of [a-z0-9]; or the one that key made before, with False."""
+        """A new pending job, queued when it is to ``start``, id ``job_`` and 12 of [a-z0-9]; or the one that key made before,
+        with False."""
         ...
 
     async def job(self, prefix: str) -> Job:
@@ -106,7 +108,12 @@ class State(Protocol):
 
     async def move_job(self, job: int, to: JobStatus, *, phase: Phase | None = None, error: Trouble | None = None) -> Job:
         """A transition with its event (``job.status``: from, to, phase, reason). ``Refused`` (``wrong_state``) when it is
-        not allowed. Sets ``started_at`` on the first run, ``completed_at`` and ``last_sync_at`` on completion."""
+        not allowed. Sets ``started_at`` on the first run, ``completed_at`` and ``last_sync_at`` on completion. A job that
+        becomes pending is queued; one that is pending but not queued yet may become so."""
+        ...
+
+    async def synced(self, job: int) -> Job:
+        """The job was compared with the origin and nothing was missing: ``last_sync_at`` is now. No event."""
         ...
 
     async def set_phase(self, job: int, phase: Phase, error: Trouble | None = None) -> None:
@@ -118,7 +125,8 @@ class State(Protocol):
     # --- folders and listings ---
 
     async def record_folders(self, account: int, listed: Sequence[RemoteFolder]) -> Sequence[Folder]:
-        """The folders as listed now, in fetching order (kind, then name). Folders no longer listed get ``gone_at``."""
+        """The folders as listed now, in fetching order (kind, then name). Folders no longer listed get ``gone_at``, and their
+        items that were never stored become ``skipped``; a folder that is listed again loses it."""
         ...
 
     async def folders(self, account: int) -> Sequence[Folder]:

@@ -1,0 +1,207 @@
+"""The life of one job: it waits for a slot, runs until nothing it wants is missing, and, when live, compares again and again.
+
+What is transient never fails a job: it waits, says why and until when, and goes on. What needs a person fails it, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+
+from hauld.engine.account import Account
+from hauld.engine.downloader import Downloader, Workshop
+from hauld.engine.limits import Slots
+from hauld.engine.progress import Meter
+from hauld.errors import Fatal, HaulError, NeedsAttention, Refused
+from hauld.model import Folder, Job, JobStatus, Phase, Trouble
+from hauld.retry import decide
+
+log = logging.getLogger(__name__)
+
+LOCAL = frozenset({"disk", "locked"})
+"""Kinds of trouble that are this machine's and no account's."""
+
+
+class JobKeeper:
+    """Keeps one job. ``run`` ends when there is nothing more to do for it until somebody starts it again."""
+
+    def __init__(self, job: Job, account: Account, workshop: Workshop, slots: Slots) -> None:
+        self.job = job
+        self.meter = Meter(workshop.clock)
+        self._account = account
+        self._workshop = workshop
+        self._state = workshop.state
+        self._slots = slots
+        self._downloader: Downloader | None = None
+        self._compared: dict[int, float] = {}
+        self._wake = asyncio.Event()
+        self._askers: list[asyncio.Future[None]] = []
+
+    @property
+    def in_progress(self) -> int:
+        """Items being fetched right now."""
+        return len(self._downloader.in_progress) if self._downloader is not None else 0
+
+    async def run(self) -> None:
+        """Import, then watch while the job is live and well."""
+        try:
+            if self.job.status in (JobStatus.PENDING, JobStatus.RUNNING):
+                async with self._slots.slot(self.job.priority):
+                    await self._import()
+            while self.job.live and self.job.status is JobStatus.COMPLETED:
+                await self._until_due()
+                await self._persist()
+        except Exception as error:
+            if isinstance(error, Fatal):
+                raise
+            log.exception("job %s broke; this is a defect of hauld", self.job.id, extra={"event": "job.broke"})
+            trouble = Trouble("internal", f"{type(error).__name__}: a defect of hauld; its log has the details.")
+            self.job = await self._state.move_job(self.job.number, JobStatus.FAILED, error=trouble)
+        finally:
+            self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."))
+
+    async def sync(self) -> None:
+        """Compare every folder now; returns when that is done, and raises why it could not be done."""
+        asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._wake.set()
+        await asker
+
+    # --- the main path ---
+
+    async def _import(self) -> None:
+        if self.job.status is JobStatus.PENDING:
+            self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.CONNECTING)
+        log.info(
+            "job %s: import of account %s begins",
+            self.job.id,
+            self._account.settings.name,
+            extra={"event": "job.running", "job": self.job.id},
+        )
+        await self._persist()
+
+    async def _persist(self) -> None:
+        """One comparison with the downloads it asks for, tried until it is done or a person is needed."""
+        failures = 0
+        while True:
+            try:
+                await self._once()
+            except HaulError as error:
+                if isinstance(error, Fatal):
+                    raise
+                progress = self._downloader is not None and self._downloader.stored > 0
+                failures = 1 if progress else failures + 1
+                self._answer(error)
+                if not await self._patience(error, failures):
+                    return
+            else:
+                return
+
+    async def _once(self) -> None:
+        everything = self._wake.is_set() or self.job.status is JobStatus.RUNNING
+        self._wake.clear()
+        downloader = Downloader(self.job, self._account, self._workshop, self.meter, self._tell)
+        self._downloader = downloader
+        await self._tell(Phase.CONNECTING)
+        started = self._workshop.clock.monotonic()
+        compared = await downloader.compare(lambda folder: everything or self._due_in(folder) <= 0)
+        self._compared.update((folder.number, started) for folder in compared)
+        counters = await self._state.counters(self.job.number)
+        if counters.remaining:
+            if self.job.status is JobStatus.COMPLETED:
+                self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
+            self._answer(None)
+            await downloader.download()
+        await self._complete(downloader)
+        self._answer(None)
+
+    async def _complete(self, downloader: Downloader) -> None:
+        trouble = unreadable(downloader.unreadable)
+        if self.job.status is JobStatus.COMPLETED:
+            self.job = await self._state.synced(self.job.number)
+            return
+        self.job = await self._state.move_job(self.job.number, JobStatus.COMPLETED, error=trouble)
+        counters = await self._state.counters(self.job.number)
+        log.info(
+            "job %s: complete; %d downloaded now, %d wanted in all, %d failed",
+            self.job.id,
+            downloader.stored,
+            counters.total,
+            counters.failed,
+            extra={"event": "job.completed", "job": self.job.id},
+        )
+
+    # --- waiting ---
+
+    async def _patience(self, error: HaulError, failures: int) -> bool:
+        """Wait until it is worth trying again; False when a person has to act first, and the job is failed."""
+        if isinstance(error, NeedsAttention):
+            self._account.sign_in_failures += 1
+            failures = self._account.sign_in_failures
+        delay = decide(error, failures, self._workshop.policy, random.random)
+        retry_at = None if delay is None else self._workshop.clock.now_ms() + int(delay * 1000)
+        if error.kind in LOCAL:
+            trouble = Trouble(error.kind, error.message, error.hint, self._workshop.clock.now_ms(), retry_at)
+        else:
+            trouble = self._account.failed(error, retry_at)
+        if delay is None:
+            self.job = await self._state.move_job(self.job.number, JobStatus.FAILED, error=trouble)
+            log.error("job %s failed: %s", self.job.id, error, extra={"event": "job.failed", "job": self.job.id})
+            return False
+        if self.job.status is JobStatus.RUNNING:
+            await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
+        await self._pause(delay)
+        return True
+
+    async def _until_due(self) -> None:
+        folders = await self._state.folders(self._account.number)
+        waits = [self._due_in(folder) for folder in folders if folder.gone_at is None]
+        await self._pause(max(0.0, min(waits, default=0.0)))
+
+    def _due_in(self, folder: Folder) -> float:
+        """Seconds until the folder is to be compared again by the schedule; a folder not compared by this run is due."""
+        compared = self._compared.get(folder.number)
+        if compared is None:
+            return 0.0
+        interval = self._account.settings.intervals[folder.remote.kind]
+        return compared + interval - self._workshop.clock.monotonic()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait that long, or until somebody asks for a comparison."""
+        sleeping = asyncio.ensure_future(self._workshop.clock.sleep(seconds))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+
+    # --- telling ---
+
+    async def _tell(self, phase: Phase) -> None:
+        if self.job.status is JobStatus.RUNNING:
+            await self._state.set_phase(self.job.number, phase)
+
+    def _answer(self, error: HaulError | None) -> None:
+        """Tell those who asked for the comparison how it went."""
+        askers, self._askers = self._askers, []
+        for asker in askers:
+            if asker.done():
+                continue
+            if error is None:
+                asker.set_result(None)
+            else:
+                asker.set_exception(error)
+
+
+def unreadable(folders: Iterable[Folder]) -> Trouble | None:
+    """What to say of a job whose other folders are complete."""
+    names = [folder.name for folder in folders]
+    if not names:
+        return None
+    listed = ", ".join(repr(name) for name in names[:5]) + (" and others" if len(names) > 5 else "")
+    return Trouble(
+        "folder", f"{len(names)} of the account's folders could not be read: {listed}.", "See `haulctl folders JOB`."
+    )
