@@ -1,0 +1,133 @@
+"""How fast a mailbox is imported, next to mbsync on the same mailbox: ``python tests/bench/import_speed.py --help``.
+
+Both start with nothing and end with every message durable in a Maildir; both talk to the same private Dovecot, in turn, pair
+by pair, because the disk of a shared machine drifts within minutes: only the ratio within a pair means anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.daemon import Hauld
+from support.dovecot import Dovecot, User, private_dovecot
+from support.messages import messages
+
+
+@dataclass(frozen=True)
+class Run:
+    """One import: seconds from the first process to the last durable message, CPU seconds, peak resident bytes."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+def main() -> None:
+    options = parse()
+    with private_dovecot() as server:
+        user = server.add_user("bench", "open sesame")
+        server.fill(user, "INBOX", messages(options.count, size=options.size))
+        drain(server, user)  # so that neither is first to warm the server up
+        print(f"{options.count} messages of {options.size} bytes, {options.pairs} pairs, {os.cpu_count()} processors")
+        print(f"{'':8}{'seconds':>9}{'messages/s':>12}{'MB/s':>8}{'CPU s':>8}{'peak MB':>9}")
+        ratios = []
+        for _ in range(options.pairs):
+            ours = report("hauld", run_hauld(server, user, options), options)
+            theirs = report("mbsync", run_mbsync(server, user, options), options)
+            ratios.append(theirs.seconds / ours.seconds)
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"hauld is {statistics.median(ratios):.2f} times as fast as mbsync (median of {len(ratios)} pairs; {spread})")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=10_000, help="messages (default 10000)")
+    parser.add_argument("--size", type=int, default=10_240, help="bytes of each (default 10240)")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each is run (default 3)")
+    parser.add_argument("--connections", type=int, default=3, help="hauld's connections; mbsync has one (default 3)")
+    return parser.parse_args()
+
+
+def report(name: str, run: Run, options: argparse.Namespace) -> Run:
+    rate = options.count / run.seconds
+    megabytes = rate * options.size / 1e6
+    print(f"{name:8}{run.seconds:9.2f}{rate:12.0f}{megabytes:8.1f}{run.cpu:8.2f}{run.memory / 1e6:9.1f}", flush=True)
+    return run
+
+
+def run_hauld(server: Dovecot, user: User, options: argparse.Namespace) -> Run:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        account = {
+            "host": server.host,
+            "port": server.port,
+            "tls": "none",
+            "user": user.name,
+            "password": user.password,
+            "connections": options.connections,
+        }
+        hauld = Hauld(Path(directory) / "haul", {"a": account}, daemon={"log_level": "warning"})
+        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        hauld.start(ready=False)
+        while not hauld.socket.exists():
+            time.sleep(0.01)
+        job = hauld.call("jobs.create", account="a", live=False)["id"]
+        while hauld.call("jobs.get", job=job)["status"] != "completed":
+            time.sleep(0.02)
+        seconds = time.monotonic() - started
+        memory = hauld.peak_memory()
+        hauld.stop()
+        assert len(hauld.files()) == options.count, "an import that is not complete is not fast"
+        return Run(seconds, cpu_since(before), memory)
+
+
+def run_mbsync(server: Dovecot, user: User, options: argparse.Namespace) -> Run:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        mail = Path(directory) / "mail"
+        mail.mkdir()
+        config = Path(directory) / "mbsyncrc"
+        config.write_text(
+            f"IMAPAccount a\nHost {server.host}\nPort {server.port}\nUser {user.name}\nPass {user.password!r}\nSSLType None\n"
+            f"AuthMechs LOGIN\n\n"
+            f"IMAPStore far\nAccount a\n\n"
+            f"MaildirStore near\nPath {mail}/\nInbox {mail}/INBOX\nSubFolders Verbatim\n\n"
+            f"Channel a\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSync Pull\nSyncState *\n".replace("'", '"')
+        )
+        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process = subprocess.Popen(["mbsync", "-q", "-c", config, "a"])
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+        assert status == 0, "mbsync failed"
+        assert len(list((mail / "INBOX").glob("*/*,U=*"))) == options.count
+        return Run(seconds, cpu_since(before) or usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def cpu_since(before: resource.struct_rusage) -> float:
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def drain(server: Dovecot, user: User) -> None:
+    """Read everything once."""
+    with server.client(user) as client:
+        client.select("INBOX", readonly=True)
+        client.fetch("1:*", "(BODY.PEEK[])")
+
+
+if __name__ == "__main__":
+    if shutil.which("mbsync") is None:
+        sys.exit("The benchmark compares with mbsync: apt-get install isync")
+    main()
