@@ -33,6 +33,7 @@ class Hauld:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
+        self._said_so = False
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(accounts, **tables)
 
@@ -41,7 +42,7 @@ class Hauld:
         whole: dict[str, Any] = {
             "daemon": {"state": str(self.state), "socket": str(self.socket), "log_level": "debug", **tables.get("daemon", {})},
             "store": {"path": str(self.mail), **tables.get("store", {})},
-            "retry": {"initial": "100ms", **tables.get("retry", {})},
+            "retry": {"initial": "0.1s", **tables.get("retry", {})},
         }
         lines = [line for name, table in whole.items() for line in (f"[{name}]", *_pairs(table))]
         for name, account in accounts.items():
@@ -58,6 +59,7 @@ class Hauld:
     def start(self, *, environment: Mapping[str, str] | None = None, ready: bool = True) -> Hauld:
         """Start it, and wait until it says that it is ready."""
         self._ready.clear()
+        self._said_so = False
         self._process = subprocess.Popen(
             [SCRIPTS / "hauld", "run", "--config", self.config],
             stdin=subprocess.DEVNULL,
@@ -72,8 +74,8 @@ class Hauld:
         if ready and not self._ready.wait(PATIENCE):
             self.kill()
             raise AssertionError("hauld did not become ready:\n" + self.log())
-        if ready and self._process.poll() is not None:
-            raise AssertionError(f"hauld ended with exit code {self._process.returncode}:\n" + self.log())
+        if ready and not self._said_so:
+            raise AssertionError(f"hauld ended with exit code {self.wait()}:\n" + self.log())
         return self
 
     def stop(self) -> int:
@@ -165,7 +167,8 @@ class Hauld:
         assert process.stderr is not None
         for line in process.stderr:
             self.lines.append(line.rstrip("\n"))
-            if "daemon.ready" in line or " is ready" in line:
+            if "daemon.ready" in line:
+                self._said_so = True
                 self._ready.set()
         self._ready.set()
 

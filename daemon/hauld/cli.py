@@ -1,0 +1,202 @@
+"""The command ``hauld``. What it does lies in ``app`` and its neighbours, imported when a command needs them.
+
+Whatever goes wrong reaches a person as a sentence and a script as an exit code (``haulapi.faults.Exit``), never as a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from haulapi.faults import Exit, fault
+from hauld import __version__
+from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
+
+if TYPE_CHECKING:
+    from hauld.config import Config
+
+LONGEST_SECRET_LINE = 8192
+"""Characters read for a secret on standard input."""
+
+
+class Sentences(click.Group):
+    """Runs a command and turns what it raises into words and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except HaulError as error:
+            _complain(error.message, error.hint)
+            context.exit(exit_code(error))
+        except (KeyboardInterrupt, click.Abort):
+            context.exit(Exit.INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            _complain(f"hauld failed unexpectedly: {_whereabouts(error)}.", "This is a mistake in hauld; please report it.")
+            context.exit(Exit.FAILURE)
+
+
+def exit_code(error: HaulError) -> int:
+    """The exit code that tells a script what happened."""
+    if isinstance(error, Fatal):
+        return error.exit_code
+    if isinstance(error, Refused):
+        return fault(error.kind).exit
+    if isinstance(error, Transient):
+        return Exit.TRY_AGAIN
+    if isinstance(error, NeedsAttention) and error.kind == "sign-in":
+        return Exit.SIGN_IN_REFUSED
+    return Exit.FAILURE
+
+
+def example(*lines: str) -> str:
+    """The end of a help text, its lines kept as they are (click wraps what does not begin with a backspace)."""
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration. Default: /etc/haul/haul.toml for root and system services, else $XDG_CONFIG_HOME/haul/haul.toml.",
+)
+
+
+@click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hauld", message="%(prog)s %(version)s")
+def main() -> None:
+    """Keep complete, verified local copies of what lives elsewhere: mailboxes first.
+
+    hauld is the daemon; haulctl is the way in to a running one.
+    """
+
+
+@main.command(epilog=example("hauld run --config ~/.config/haul/haul.toml"))
+@config_option
+def run(path: Path | None) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    from hauld import app, logs, secrets
+
+    config = _load(path)
+    logs.configure(config.daemon.log_level, sys.stderr)
+    secrets.forbid_core_dumps()
+    carry_out(app.run(config))
+
+
+@main.command("check-config", epilog=example("hauld check-config --config /etc/haul/haul.toml"))
+@config_option
+def check_config(path: Path | None) -> None:
+    """Read the configuration and tell everything that is wrong with it.
+
+    What keeps hauld from starting is an error (exit code 78); a file or program that this machine lacks is a warning.
+    """
+    from hauld.config import missing_here
+
+    config = _load(path)
+    for problem in missing_here(config):
+        click.echo(f"warning: {problem.line(config.path)}", err=True)
+    count = len(config.accounts)
+    click.echo(f"{config.path}: ok, {count} account{'' if count == 1 else 's'}")
+
+
+@main.command(epilog=example("hauld migrate"))
+@config_option
+def migrate(path: Path | None) -> None:
+    """Bring the state to this version's schema, without starting the daemon.
+
+    'hauld run' does so by itself; this is for doing it beforehand, with the daemon stopped.
+    """
+    from hauld import app, logs
+
+    config = _load(path)
+    logs.configure(config.daemon.log_level, sys.stderr)
+    asyncio.run(app.migrate(config))
+    click.echo(f"{config.daemon.state}: up to date")
+
+
+@main.group()
+def secret() -> None:
+    """Passwords in a keyring."""
+
+
+@secret.command("set", epilog=example("hauld secret set work", "pass show mail/work | hauld secret set work"))
+@click.argument("account")
+@config_option
+def set_secret(account: str, path: Path | None) -> None:
+    """Keep the password of ACCOUNT in its keyring.
+
+    Asks for it on a terminal, else reads the first line of standard input.
+    """
+    from hauld.secrets import write_secret
+
+    config = _load(path)
+    if account not in config.accounts:
+        hint = f"The accounts are: {', '.join(config.accounts)}." if config.accounts else "There are no accounts yet."
+        raise Refused("not_found", f"{config.path} has no account of that name.", hint=hint)
+    if sys.stdin.isatty():
+        value = click.prompt(f"Password of {account}", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        value = sys.stdin.readline(LONGEST_SECRET_LINE).rstrip("\r\n")
+    asyncio.run(write_secret(config.accounts[account], value))
+    click.echo(f"The password of {account} is in its keyring.", err=True)
+
+
+@main.command(epilog=example("hauld demo --messages 500"))
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Where to put everything; else a new one.")
+@click.option("--messages", type=click.IntRange(1, 100_000), default=3000, show_default=True, help="How many to import.")
+def demo(directory: Path | None, messages: int) -> None:
+    """Show it all: a mail server with made-up mail, its import, and what is there afterwards.
+
+    Needs no account and no root, and leaves its directory for you to look at.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("pymap") is None:
+        raise Fatal("failed", "The demo's mail server, pymap, is not installed.", hint="pip install 'hauld[demo]'")
+    from hauld import demo as demonstration
+
+    click.get_current_context().exit(demonstration.main(directory, messages))
+
+
+def carry_out(daemon: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end. What nobody foresaw goes into the log, with the traceback that a mistake is mended by."""
+    try:
+        asyncio.run(daemon)
+    except HaulError:
+        raise
+    except Exception as error:
+        event = {"event": "daemon.bug"}
+        logging.getLogger("hauld").critical("A mistake in hauld ended it: %s.", _whereabouts(error), exc_info=True, extra=event)
+        raise
+
+
+def _load(path: Path | None) -> Config:
+    from hauld.config import find, load
+
+    return load(find(path))
+
+
+def _complain(message: str, hint: str | None) -> None:
+    from hauld.logs import printable
+
+    for line in message.splitlines():
+        click.echo(printable(line), err=True)
+    if hint:
+        click.echo(printable(hint), err=True)
+
+
+def _whereabouts(error: Exception) -> str:
+    """The kind of an unexpected error and where it arose; not its text, which may hold anything."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    where = f" in {step.tb_frame.f_code.co_filename}, line {step.tb_lineno}" if step is not None else ""
+    return f"{type(error).__name__}{where}"

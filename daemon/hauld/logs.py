@@ -1,0 +1,189 @@
+"""The diary: one line when a unit of work ends, readable on a terminal, JSON everywhere else.
+
+    log = logging.getLogger("hauld.engine")
+    log.info("Stored 120 messages of INBOX.", extra={"event": "folder.listed", "account": "work", "items": 120})
+
+``event`` is a stable word for machines, the message a sentence for people, everything else in ``extra`` a field. Writing is
+left to a thread behind a bounded queue: a log pipe that is full, slow or closed costs lines, which are counted and
+told of later, and never stops the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+
+QUEUE_LINES = 2000
+"""Lines that wait for a slow pipe; more are dropped."""
+
+LONGEST_TEXT = 8192
+"""Characters of a message, a field or a traceback; the rest is cut off."""
+
+FLUSH_SECONDS = 1.0
+"""How long the end of the program waits for its last lines."""
+
+QUIET = ("aioimaplib", "aiosqlite", "asyncio")
+"""Loggers that at debug tell bodies, passwords or statements with their values: never below info."""
+
+_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, stream: TextIO) -> PatientHandler:
+    """Send all logs of that level (one of ``LEVELS``) and above to the stream. The handler replaces an earlier one."""
+    formatter = ReadableLines() if stream.isatty() else JsonLines()
+    handler = PatientHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    for earlier in [handler for handler in root.handlers if isinstance(handler, PatientHandler)]:
+        root.removeHandler(earlier)
+        earlier.close()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    return handler
+
+
+class PatientHandler(logging.Handler):
+    """Writes lines in a thread of its own. ``lost`` counts those that could not be kept or written and were not told of yet."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.lost = 0
+        self._counting = threading.Lock()
+        self._stream = stream
+        self._lines: queue.Queue[str | threading.Event | None] = queue.Queue(QUEUE_LINES)
+        self._thread = threading.Thread(target=self._write_all, name="log writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line; never waits, never raises."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except Exception:
+            self._count_lost(1)
+
+    def flush(self) -> None:
+        """Wait, but not for long, until everything logged so far is written."""
+        written = threading.Event()
+        try:
+            self._lines.put(written, timeout=FLUSH_SECONDS)
+        except queue.Full:
+            return
+        written.wait(FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """Write what is queued and end the thread; one that is stuck in a full pipe is left behind."""
+        super().close()
+        if not self._thread.is_alive():
+            return
+        try:
+            self._lines.put(None, timeout=FLUSH_SECONDS)
+        except queue.Full:
+            return
+        self._thread.join(FLUSH_SECONDS)
+
+    def _write_all(self) -> None:
+        while (entry := self._lines.get()) is not None:
+            if isinstance(entry, threading.Event):
+                entry.set()
+                continue
+            lost = self.lost
+            if lost and self._write(self._loss(lost)):
+                self._count_lost(-lost)
+            if not self._write(entry):
+                self._count_lost(1)
+
+    def _count_lost(self, lines: int) -> None:
+        with self._counting:
+            self.lost += lines
+
+    def _loss(self, lines: int) -> str:
+        record = logging.LogRecord("hauld.logs", logging.WARNING, "", 0, "%d log lines were lost here.", (lines,), None)
+        record.event = "log.lost"
+        return self.format(record)
+
+    def _write(self, line: str) -> bool:
+        """Whether the line went out. Straight to the descriptor where there is one: a thread stuck in a buffered write
+        would hold the buffer's lock, and the interpreter could not end."""
+        try:
+            descriptor = self._stream.fileno()
+        except (OSError, ValueError):
+            descriptor = None
+        try:
+            if descriptor is None:
+                self._stream.write(f"{line}\n")
+            else:
+                _write_whole(descriptor, f"{line}\n".encode())
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+class ReadableLines(logging.Formatter):
+    """``12:03:04 warning  sentence  account=work``; a traceback follows, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        fields = "".join(f"  {name}={value}" for name, value in _fields(record).items() if name != "event")
+        line = printable(_cut(f"{time} {record.levelname.lower():<8} {record.getMessage()}{fields}"))
+        trace = "".join(f"\n    {printable(part)}" for part in _trace(record).splitlines())
+        return line + trace
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: ``time``, ``level``, ``event``, ``message``, ``logger``, the call's own fields, ``traceback``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = _fields(record)
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": fields.pop("event", "log"),
+            "message": _cut(record.getMessage()),
+            "logger": record.name,
+        }
+        trace = _trace(record)
+        entry.update({name: value for name, value in fields.items() if name not in entry})
+        return _escape(json.dumps(entry | ({"traceback": trace} if trace else {}), ensure_ascii=False, default=str))
+
+
+def printable(text: str) -> str:
+    """The text with control, format and other invisible characters as escapes, so that nothing in it drives a terminal
+    or forges a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _escape(line: str) -> str:
+    """The JSON text with such characters as JSON escapes; ``json`` itself leaves most of them alone."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What the call gave in ``extra``."""
+    return {name: _cut(value) for name, value in vars(record).items() if name not in _ORDINARY}
+
+
+def _trace(record: logging.LogRecord) -> str:
+    """The traceback, its end rather than its beginning when it is long."""
+    if not record.exc_info:
+        return ""
+    return logging.Formatter().formatException(record.exc_info)[-LONGEST_TEXT:]
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[:LONGEST_TEXT]}…" if isinstance(value, str) and len(value) > LONGEST_TEXT else value
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,57 @@
+"""The sample in ``config/`` names every key, and what it shows as defaults are the defaults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hauld.config import SECRET_SOURCES, Config, KeyringConfig, known_keys, load
+from support.configs import make_account, write_config
+
+SAMPLE = (Path(__file__).parents[2] / "config" / "haul.toml").read_text()
+EXAMPLES = {*SECRET_SOURCES, "group", "ca_file"}
+"""Keys without a default: the sample shows what they look like."""
+SURROUNDINGS = {"HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/1000"}
+
+
+def switched_on(*, without: set[str]) -> str:
+    """The sample with every line switched on but those keys."""
+    lines = (re.sub(r"^#(?=[a-z\[])", "", line) for line in SAMPLE.splitlines())
+    return "\n".join(line for line in lines if line.partition(" ")[0] not in without)
+
+
+def read(tmp_path: Path, text: str) -> Config:
+    return replace(load(write_config(tmp_path, text), SURROUNDINGS), path=Path("haul.toml"))
+
+
+def test_the_sample_as_it_is_changes_nothing(tmp_path):
+    assert read(tmp_path, SAMPLE) == read(tmp_path, "")
+
+
+def test_the_defaults_the_sample_shows_are_the_real_ones(tmp_path):
+    config = read(tmp_path, switched_on(without=EXAMPLES))
+    assert replace(config, accounts={}) == read(tmp_path, "")
+    assert config.accounts == {"work": make_account(keyring=KeyringConfig())}
+
+
+@pytest.mark.parametrize("key", sorted(EXAMPLES))
+def test_the_examples_of_the_sample_can_be_used(tmp_path, key):
+    config = read(tmp_path, switched_on(without=EXAMPLES - {key}))
+    assert getattr(config.store if key == "group" else config.accounts["work"], key)
+
+
+def test_the_sample_names_every_key():
+    shown = set()
+    table = ""
+    for line in switched_on(without=set()).splitlines():
+        if line.startswith("["):
+            table = line.strip("[]").replace("accounts.work", "accounts.*")
+        elif match := re.match(r"(\w+) = (.*)", line):
+            shown.add(f"{table}.{match[1]}")
+            shown.update(
+                f"{table}.{match[1]}.{inner}" for inner in re.findall(r"(\w+) =", match[2]) if match[2].startswith("{")
+            )
+    assert shown - {"accounts.*.keyring"} == set(known_keys())
