@@ -15,15 +15,15 @@ from support.messages import messages
 FOLDERS = {"INBOX": 900, "Sent": 400, "Projects/a b": 300, "Grö ße (x) * y": 200}
 
 
-def account_of(dovecot: Dovecot, user: User, **keys: object) -> dict[str, object]:
-    return {
+def account_of(dovecot: Dovecot, owner: User, **keys: object) -> dict[str, object]:
+    account: dict[str, object] = {
         "host": dovecot.host,
         "port": dovecot.tls_port,
         "ca_file": str(dovecot.certificate),
-        "user": user.name,
-        "password": user.password,
-        **keys,
+        "user": owner.name,
+        "password": owner.password,
     }
+    return account | keys
 
 
 @pytest.fixture

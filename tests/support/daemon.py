@@ -152,7 +152,7 @@ class Hauld:
         """What lies on disk: for every folder (by display path) its messages' SHA-256 by UID, read without haul."""
         folders: dict[str, dict[int, str]] = {}
         for sidecar in (self.mail / account).rglob(".haul-folder"):
-            messages = folders.setdefault(str(sidecar.parent.relative_to(self.mail / account)), {})
+            messages = folders.setdefault("/".join(json.loads(sidecar.read_text("utf-8"))["path"]), {})
             for part in ("cur", "new"):
                 for path in (sidecar.parent / part).iterdir():
                     found = re.search(r"\.U(\d+)V\d+H", path.name)
