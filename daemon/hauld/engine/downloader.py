@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from hauld.clock import Clock
@@ -27,6 +28,8 @@ from hauld.model import (
     Folder,
     Job,
     Missing,
+    Outcome,
+    Page,
     PendingItem,
     Phase,
     Place,
@@ -135,27 +138,34 @@ class Downloader:
     async def _list(self, session: Session, folder: Folder, since: bytes | None) -> None:
         """One folder's listing, whole, into the ledger. A folder that cannot be read while others can says so and is left."""
         async with self._account.listing(folder.number):
-            epoch = None
-            new = 0
             try:
-                async for page in session.list(folder.remote, since):
-                    if epoch is None:
-                        epoch = page.epoch
-                        await self._state.begin_listing(folder.number, epoch)
-                    new += await self._state.record_page(folder.number, page, [self._job.number])
-                    if page.cursor is not None:
-                        gone = await self._state.finish_listing(folder.number, page)
+                page = await self._record_listing(session, folder, since)
             except ItemRejected as error:
                 await self._set_unreadable(folder, error)
                 return
-            if epoch is None or page.cursor is None:
-                raise Transient("protocol", f"The listing of {folder.name!r} ended before it was complete.")
         if folder.error is not None:
             await self._state.set_folder_error(folder.number, None)
         await self._state.want_known(self._job.number, folder.number)
-        listed = replace(folder, epoch=epoch, cursor=page.cursor, error=None)
-        self._folders[folder.number] = listed
-        await self._place(listed)
+        self._folders[folder.number] = replace(folder, epoch=page.epoch, cursor=page.cursor, error=None)
+        await self._place(folder)
+
+    async def _record_listing(self, session: Session, folder: Folder, since: bytes | None) -> Page:
+        """Each page as it comes; the last one. The cursor moves only when it is reached."""
+        new = 0
+        begun = False
+        async with aclosing(session.list(folder.remote, since)) as pages:
+            async for page in pages:
+                if not begun:
+                    await self._state.begin_listing(folder.number, page.epoch)
+                    begun = True
+                new += await self._state.record_page(folder.number, page, [self._job.number])
+                if page.cursor is not None:
+                    gone = await self._state.finish_listing(folder.number, page)
+                    self._say_listed(folder, new, gone)
+                    return page
+        raise Transient("protocol", f"The listing of {folder.name!r} ended before it was complete.")
+
+    def _say_listed(self, folder: Folder, new: int, gone: int) -> None:
         if new or gone:
             log.info(
                 "%s %r: %d new, %d gone",
@@ -179,6 +189,8 @@ class Downloader:
     async def download(self) -> None:
         """Pass over what is pending until nothing is left of it."""
         await self._tell(Phase.DOWNLOADING)
+        for folder in self._folders.values():
+            await self._place(folder)
         self._meter.begin()
         try:
             while (await self._state.counters(self._job.number)).remaining:
@@ -208,10 +220,7 @@ class Downloader:
                 this.relist.add(batch.folder.number)
 
     async def _fetch(self, session: Session, batch: Batch, this: _Pass) -> None:
-        """Fetch one batch under the byte budget: what comes goes to the ingest, what does not is asked for again."""
-        folder, epoch = batch.folder, batch.folder.epoch
-        assert epoch is not None, "a folder has an epoch from its first listing on"
-        place = await self._place(folder)
+        """Fetch one batch under the byte budget. Whatever happens, what did not come is free for the next try."""
         waiting = {item.key: item for item in batch.items}
         numbers = {item.number for item in batch.items}
         self._account.claimed |= numbers
@@ -219,23 +228,33 @@ class Downloader:
         held = await self._hold(batch)
         setbacks: list[Setback] = []
         try:
-            wants = [Want(item.key, item.size) for item in batch.items]
-            async for outcomes in session.fetch(folder.remote, epoch, wants, self._workshop.store):
-                for outcome in outcomes:
-                    item = waiting.pop(outcome.key)
-                    weight = held.pop(item.key)
-                    if isinstance(outcome, Fetched):
-                        self._pass_on(item, outcome, place, epoch, weight)
-                    else:
-                        setbacks.append(self._setback(folder, item, outcome, this))
-                        self._let_go([item], weight)
+            async for item, outcome in self._outcomes(session, batch, waiting):
+                weight = held.pop(item.key)
+                if isinstance(outcome, Fetched):
+                    self._pass_on(item, outcome, batch.folder, weight)
+                else:
+                    setbacks.append(self._setback(batch.folder, item, outcome, this))
+                    self._let_go([item], weight)
         finally:
             self._let_go(waiting.values(), sum(held.values()))
             if setbacks:
                 this.setbacks += len(setbacks)
                 await self._state.record_group(self._job.number, (), setbacks)
 
-    def _pass_on(self, item: PendingItem, fetched: Fetched, place: Place, epoch: str, weight: int) -> None:
+    async def _outcomes(
+        self, session: Session, batch: Batch, waiting: dict[str, PendingItem]
+    ) -> AsyncIterator[tuple[PendingItem, Outcome]]:
+        """What becomes of each item, as it becomes known; what is left in ``waiting`` did not come."""
+        folder = batch.folder
+        wants = [Want(item.key, item.size) for item in batch.items]
+        async with aclosing(session.fetch(folder.remote, epoch_of(folder), wants, self._workshop.store)) as answers:
+            async for outcomes in answers:
+                for outcome in outcomes:
+                    yield waiting.pop(outcome.key), outcome
+
+    def _pass_on(self, item: PendingItem, fetched: Fetched, folder: Folder, weight: int) -> None:
+        """The item's bytes are staged: on to the commit."""
+
         def settled(error: HaulError | None) -> None:
             self._let_go([item], weight)
             self._unsettled -= 1
@@ -251,7 +270,7 @@ class Downloader:
         self._all_settled.clear()
         flags = item.flags if fetched.flags is None else fetched.flags
         date = item.date if fetched.date is None else fetched.date
-        deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
+        deposit = Deposit(self._places[folder.number], epoch_of(folder), item.key, fetched.body, flags, date)
         listed = item.size if fetched.listed_size is None else fetched.listed_size
         self._workshop.ingest.put(Arrival(item.number, self._job.number, deposit, listed, settled))
 
@@ -340,14 +359,15 @@ class Downloader:
         if failure is not None:
             raise failure
 
-    async def _place(self, folder: Folder) -> Place:
-        if folder.number not in self._places:
-            settings = self._account.settings
-            place = await self._workshop.store.prepare(settings.identity, settings.name, folder.remote, folder.directory)
-            if place.directory != folder.directory:
-                await self._state.set_directory(folder.number, place.directory)
-            self._places[folder.number] = place
-        return self._places[folder.number]
+    async def _place(self, folder: Folder) -> None:
+        """The folder has its place in the store, even when it is empty."""
+        if folder.number in self._places:
+            return
+        settings = self._account.settings
+        place = await self._workshop.store.prepare(settings.identity, settings.name, folder.remote, folder.directory)
+        if place.directory != folder.directory:
+            await self._state.set_directory(folder.number, place.directory)
+        self._places[folder.number] = place
 
     async def _hold(self, batch: Batch) -> dict[str, int]:
         """Bytes of the budget held for each item. Only a batch of one can be larger than the whole budget."""
@@ -367,3 +387,9 @@ class Downloader:
         self._account.release(numbers)
         if weight:
             self._workshop.budget.release(weight)
+
+
+def epoch_of(folder: Folder) -> str:
+    """The epoch of a folder that has been listed."""
+    assert folder.epoch is not None, "a folder has an epoch from its first listing on"
+    return folder.epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class Session(Protocol):
     """One authenticated conversation. Any error but ``StaleCursor`` and ``ItemRejected`` ends it: open another.
 
     Every method raises ``Transient`` when the connection goes or stays silent for longer than the account's timeout, and
-    ``NeedsAttention`` when a person has to act.
+    ``NeedsAttention`` when a person has to act. A listing or a fetch that is closed before its end ends the session.
     """
 
     @property
@@ -31,17 +31,17 @@ class Session(Protocol):
         """Whether the conversation can go on; False after any error."""
         ...
 
-    def folders(self) -> AsyncIterator[RemoteFolder]:
+    def folders(self) -> AsyncGenerator[RemoteFolder, None]:
         """Every folder of the account, once each, in any order."""
         ...
 
-    def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncIterator[Page]:
+    def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncGenerator[Page, None]:
         """The folder's items, as pages. ``since`` is an earlier cursor: when it proves that nothing changed, one page
         without items comes back. Nothing is left out: an item the origin named without details is listed without them.
         Raises ``ItemRejected`` (kind ``folder``) when this folder cannot be read while others can."""
         ...
 
-    def fetch(self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink) -> AsyncIterator[Sequence[Outcome]]:
+    def fetch(self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink) -> AsyncGenerator[Sequence[Outcome], None]:
         """Exactly one outcome for each want, in any order, some at a time as they come. Raises ``StaleCursor`` before
         any byte when the folder is in another epoch."""
         ...

@@ -1,0 +1,119 @@
+"""The engine in the test's own process: real ledger, real store, a source of the test's choice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from haulapi import calls
+from hauld.clock import Clock, SystemClock
+from hauld.engine.account import Account, AccountSettings
+from hauld.engine.commands import Commands, Premises
+from hauld.engine.downloader import Workshop
+from hauld.engine.ingest import Ingest
+from hauld.engine.limits import ByteBudget
+from hauld.engine.supervisor import Supervisor
+from hauld.model import FolderKind
+from hauld.retry import RetryPolicy
+from hauld.sources.base import Source
+from hauld.state.sqlite import SqliteState
+from hauld.stores.maildir import MaildirStore
+
+QUICK = RetryPolicy(initial=0.01, longest=0.05, attempts=3)
+PATIENCE = 30.0
+
+
+def settings(name: str, *, connections: int, interval: float) -> AccountSettings:
+    return AccountSettings(
+        name=name,
+        identity=f"imap://{name}@test.example",
+        source="imap",
+        host="test.example",
+        user=name,
+        connections=connections,
+        folders=("*",),
+        exclude=(),
+        intervals=dict.fromkeys(FolderKind, interval),
+    )
+
+
+class Engine:
+    """One running engine and what a test asks of it."""
+
+    def __init__(self, supervisor: Supervisor, state: SqliteState, store: MaildirStore, clock: Clock, root: Path) -> None:
+        self.supervisor = supervisor
+        self.state = state
+        self.store = store
+        self.root = root
+        self.commands = Commands(supervisor, state, clock, Premises("0", "state", "store", lambda: 0))
+
+    async def create(self, account: str = "a", **params: object) -> calls.Job:
+        return await self.commands.jobs_create(calls.CreateParams(account=account, **params))  # type: ignore[arg-type]
+
+    async def job(self, job: str) -> calls.Job:
+        return await self.commands.jobs_get(calls.JobParams(job=job))
+
+    async def finish(self, account: str = "a", **params: object) -> calls.Job:
+        """Create a job that is not live, and wait until it has ended."""
+        job = await self.create(account, live=False, **params)
+        return await self.ended(job.id)
+
+    async def ended(self, job: str) -> calls.Job:
+        """Wait until the job's keeper has nothing more to do."""
+        tasks = [task for task in asyncio.all_tasks() if task.get_name() == f"job {job}"]
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*tasks)
+        return await self.job(job)
+
+    async def until(self, job: str, true: Callable[[calls.Job], bool]) -> calls.Job:
+        """Read events until the job is so."""
+        async with asyncio.timeout(PATIENCE):
+            while not true(seen := await self.job(job)):
+                await asyncio.sleep(0.005)  # the ledger has no doorbell yet
+        return seen
+
+    def bodies(self) -> list[bytes]:
+        """Everything stored, sorted."""
+        return sorted(path.read_bytes() for path in self.root.rglob("*.haul,*") if path.parent.name == "cur")
+
+
+@asynccontextmanager
+async def running(
+    root: Path,
+    sources: Source | Mapping[str, Source],
+    *,
+    connections: int = 2,
+    interval: float = 3600.0,
+    policy: RetryPolicy = QUICK,
+    budget: int = 1 << 20,
+    slots: int = 3,
+    state: Callable[[Path, Clock], SqliteState] = SqliteState,
+) -> AsyncIterator[Engine]:
+    """An engine on one account, ``a``, or on several by name, over whatever ``root`` holds already."""
+    clock = SystemClock()
+    ledger = state(root / "haul.db", clock)
+    store = MaildirStore(root / "mail")
+    await ledger.start()
+    try:
+        await store.start()
+        try:
+            accounts = {}
+            for name, source in (sources if isinstance(sources, Mapping) else {"a": sources}).items():
+                each = settings(name, connections=connections, interval=interval)
+                number = await ledger.account(each.identity, each.name, each.source)
+                accounts[each.name] = Account(each, number, source, clock)
+            workshop = Workshop(ledger, store, Ingest(store, ledger), ByteBudget(budget), policy, clock)
+            supervisor = Supervisor(accounts, workshop, slots)
+            try:
+                await supervisor.start()
+                yield Engine(supervisor, ledger, store, clock, root / "mail")
+                assert not supervisor.fatal.done(), supervisor.fatal.result()
+            finally:
+                await supervisor.stop()
+            assert await ledger.check() == []
+        finally:
+            await store.close()
+    finally:
+        await ledger.close()
