@@ -314,7 +314,7 @@ def one_of(kinds: type[S], word: str, what: str) -> S:
     try:
         return kinds(word)
     except ValueError:
-        raise Refused("invalid_params", f"{word!r} is not a {what}.", hint=f"One of {', '.join(kinds)}.") from None
+        raise Refused("invalid_params", f"{word!r} is no {what}.", hint=f"One of {', '.join(kinds)}.") from None
 
 
 def whole_number(text: str) -> int:
