@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +159,22 @@ def test_two_accounts_are_imported_side_by_side_and_one_that_fails_keeps_nobody(
         assert hauld.haulctl("create", "good", "--wait").returncode == 0
         assert hauld.call("jobs.get", job=dead)["status"] == "running"
         assert len(hauld.files()) == 20
+
+
+def test_another_dovecot_reads_the_maildirs_as_its_own(hauld: Hauld, dovecot: Dovecot, mail_user: User) -> None:
+    for folder, count in FOLDERS.items():
+        dovecot.fill(mail_user, folder, messages(count // 10, size=1500, seed=count), flags="RS")
+    hauld.haulctl("create", "a", "--once", "--wait")
+    reader = dovecot.add_user()
+
+    home = dovecot.maildir(reader).parent
+    shutil.copytree(hauld.mail / "a", home)
+    for path in (home.parent, home, *home.rglob("*")):
+        os.chown(path, dovecot.owner.pw_uid, dovecot.owner.pw_gid)
+
+    there = {folder: sorted(kept.values()) for folder, kept in dovecot.read_all(reader).items() if kept}
+    truth = {folder.replace("*", "%2A"): sorted(kept.values()) for folder, kept in dovecot.read_all(mail_user).items() if kept}
+    assert there == truth
+    with dovecot.client(reader) as client:
+        client.select("INBOX")
+        assert len(client.search(None, "SEEN", "ANSWERED")[1][0].split()) == FOLDERS["INBOX"] // 10
