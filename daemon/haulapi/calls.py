@@ -1,6 +1,7 @@
 """Each method of the control socket with its parameters and its result. Field names are promised: scripts rely on them.
 
-Times are RFC 3339 in UTC, sizes bytes, durations seconds. Fields may be added; none is renamed or removed within a major version.
+Times are RFC 3339 in UTC, sizes bytes, durations seconds. Fields may be added; none is renamed or removed within a major
+version, so a client reads results whose fields it does not all know, and the daemon refuses parameters that it does not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class ErrorInfo(msgspec.Struct, kw_only=True):
     retry_at: str | None = None
 
 
-class Strategy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Strategy(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Which items a job wants. Dates are INTERNALDATE in UTC, ``since`` inclusive, ``before`` exclusive."""
 
     kind: str = "full"
@@ -196,11 +197,15 @@ class AccountTest(msgspec.Struct, kw_only=True):
     seconds: float
 
 
+class WantedStrategy(Strategy, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A strategy as it is asked for."""
+
+
 class CreateParams(Params):
     """A job; the same ``idempotency_key`` again returns the job it made the first time."""
 
     account: str
-    strategy: Strategy = Strategy()
+    strategy: WantedStrategy = WantedStrategy()
     live: bool = True
     priority: int = 2
     requester: str | None = None

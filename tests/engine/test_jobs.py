@@ -193,7 +193,7 @@ async def test_C11_the_same_key_makes_one_job(tmp_path: Path) -> None:
 async def test_a_strategy_chooses_folders(tmp_path: Path, strategy: dict[str, object], folders: set[str]) -> None:
     honest = Honest({b"INBOX": mailbox(1), b"Sent": mailbox(1), b"Projects/x": mailbox(1)})
     async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
-        job = await engine.finish(strategy=calls.Strategy(**strategy))  # type: ignore[arg-type]
+        job = await engine.finish(strategy=calls.WantedStrategy(**strategy))  # type: ignore[arg-type]
         items = (await engine.commands.items_list(calls.ItemListParams(job=job.id))).items
         assert {item.folder for item in items} == folders
 
@@ -202,10 +202,10 @@ async def test_a_strategy_chooses_folders(tmp_path: Path, strategy: dict[str, ob
     ("params", "words"),
     [
         ({"account": "b"}, "No account is called 'b'"),
-        ({"strategy": calls.Strategy(kind="unseen")}, "'unseen' is not available"),
-        ({"strategy": calls.Strategy(kind="selected-folders")}, "needs at least one folder"),
-        ({"strategy": calls.Strategy(kind="inbox-only", folders=["x"])}, "takes no folders"),
-        ({"strategy": calls.Strategy(since="2026-01-01")}, "takes no since"),
+        ({"strategy": calls.WantedStrategy(kind="unseen")}, "'unseen' is not available"),
+        ({"strategy": calls.WantedStrategy(kind="selected-folders")}, "needs at least one folder"),
+        ({"strategy": calls.WantedStrategy(kind="inbox-only", folders=["x"])}, "takes no folders"),
+        ({"strategy": calls.WantedStrategy(since="2026-01-01")}, "takes no since"),
         ({"priority": 9}, "Priority 9"),
         ({"dry_run": True}, "dry run"),
     ],

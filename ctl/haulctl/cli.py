@@ -1,0 +1,102 @@
+"""``haulctl``: the commands together, and the one place where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from haulapi.faults import Exit
+from haulctl import output
+from haulctl.commands import act, look, shell
+from haulctl.failure import Failure
+from haulctl.options import common_options
+
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Look": (look.status, look.accounts, look.account, look.list_jobs, look.show_job, look.folders, look.items),
+    "Act": (act.create, act.start, act.sync, act.test),
+    "Shell": (shell.completion,),
+}
+"""Every command, as ``--help`` lists them."""
+
+ALIASES = {"resume": "start"}
+
+
+class Commands(click.Group):
+    """The commands in the order of ``SECTIONS``, and their aliases."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(map(len, self.commands))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{each.name or '':<{widest}}", each.get_short_help_str(70)) for each in commands])
+
+
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"haulctl {version('hauld')}")
+        context.exit()
+
+
+cli = Commands(
+    "haulctl",
+    help="""Complete, verified local copies of what lives elsewhere: look at hauld and tell it what to do.
+
+\b
+First steps:
+  haulctl status
+  haulctl test work
+  haulctl create work --wait
+
+A job is named by any beginning of its id that no other job has. Results go to stdout, words to stderr.
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not found, 5 try again later, 6 not in that state,
+7 sign-in refused, 8 partly failed, 78 configuration, 130 interrupted.""",
+    commands={each.name or "": each for commands in SECTIONS.values() for each in commands},
+    params=[
+        *common_options(),
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ],
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point of ``haulctl``."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that cannot show a name shows a "?"
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; what it fails with is told on stderr. The exit code."""
+    try:
+        result = cli.main(list(arguments), prog_name="haulctl", standalone_mode=False)
+        sys.stdout.flush()
+    except Failure as failure:
+        output.say_failure(failure)
+        return failure.exit
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        output.say("Interrupted.")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; what is still in the buffer must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILURE
+    return result if isinstance(result, int) else Exit.OK

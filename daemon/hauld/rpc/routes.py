@@ -1,0 +1,72 @@
+"""Each method of ``haulapi.calls.CALLS`` and what answers it: the engine's commands, but for ``daemon.hello``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from haulapi import API_VERSION
+from haulapi.calls import (
+    CALLS,
+    Account,
+    AccountList,
+    AccountParams,
+    AccountTest,
+    CreateParams,
+    DaemonStatus,
+    FolderList,
+    FolderListParams,
+    Hello,
+    HelloParams,
+    ItemList,
+    ItemListParams,
+    Job,
+    JobList,
+    JobListParams,
+    JobParams,
+    NoParams,
+)
+from hauld import __version__
+from hauld.errors import Refused
+
+
+class Commands(Protocol):
+    """What can be asked of the daemon: one command for each call of the contract, named after its method. A command raises
+    ``HaulError`` for what a person should read."""
+
+    async def daemon_status(self, params: NoParams, /) -> DaemonStatus: ...
+    async def accounts_list(self, params: NoParams, /) -> AccountList: ...
+    async def accounts_get(self, params: AccountParams, /) -> Account: ...
+    async def accounts_test(self, params: AccountParams, /) -> AccountTest: ...
+    async def jobs_create(self, params: CreateParams, /) -> Job: ...
+    async def jobs_list(self, params: JobListParams, /) -> JobList: ...
+    async def jobs_get(self, params: JobParams, /) -> Job: ...
+    async def jobs_start(self, params: JobParams, /) -> Job: ...
+    async def jobs_sync(self, params: JobParams, /) -> Job: ...
+    async def folders_list(self, params: FolderListParams, /) -> FolderList: ...
+    async def items_list(self, params: ItemListParams, /) -> ItemList: ...
+
+
+Route = Callable[[Any], Awaitable[Any]]
+"""Takes the call's parameters, gives its result."""
+
+
+def routes(commands: Commands) -> Mapping[str, Route]:
+    """The route of every method of the contract. A command that is missing shows here, when the daemon starts."""
+    return {method: hello if method == "daemon.hello" else getattr(commands, method.replace(".", "_")) for method in CALLS}
+
+
+async def hello(params: HelloParams) -> Hello:
+    """Versions. A client of another major version is refused in words, before it can misunderstand anything."""
+    if params.version is not None and _major(params.version) != _major(API_VERSION):
+        raise Refused(
+            "version",
+            f"{(params.client or 'The client')[:50]} speaks version {params.version[:20]} of the control protocol,"
+            f" this daemon (hauld {__version__}) speaks {API_VERSION}.",
+            hint="Install haulctl and hauld of the same release, and restart the daemon.",
+        )
+    return Hello(name="hauld", version=__version__, api=API_VERSION)
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

@@ -1,0 +1,215 @@
+"""The control socket: connections, who may open them, and how much each may ask for at once.
+
+``serve`` opens the door and closes it. Each connection reads lines, has them answered side by side by ``dispatch``, and
+writes each answer as soon as it is there. Nothing a client does or leaves undone holds up another, or grows without bound:
+the limits are in ``Limits``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from haulapi.frames import Lines, LineTooLong
+from hauld.clock import Clock, SystemClock
+from hauld.rpc.dispatch import Dispatcher, refusal
+from hauld.rpc.peers import Peer, may_enter, own_uid, peer_of
+from hauld.rpc.routes import Commands, routes
+from hauld.rpc.socketfile import BACKLOG, group_number, listening
+
+log = logging.getLogger("hauld.rpc")
+
+CHUNK = 1 << 16
+"""Bytes read at once."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client, a user and all together may take. Times are seconds.
+
+    ``reserved`` of the ``connections`` are kept for root and the daemon's own user. Beyond ``requests`` in flight, nothing
+    more is read from a connection. ``half_sent`` is how long a line that has begun may take to end, ``untaken`` how long a
+    client may leave an answer unread; one that is silent between lines may stay.
+    """
+
+    connections: int = 256
+    reserved: int = 64
+    connections_per_user: int = 64
+    requests: int = 32
+    half_sent: float = 30.0
+    untaken: float = 30.0
+
+
+@asynccontextmanager
+async def serve(
+    path: Path, commands: Commands, *, group: str = "haul", limits: Limits | None = None, clock: Clock | None = None
+) -> AsyncIterator[Server]:
+    """Answer at ``path`` until left; then every connection is closed and the name removed. Raises ``Fatal`` when the socket
+    cannot be made there, kind ``locked`` when another daemon answers at it."""
+    number = group_number(group)
+    dispatcher = Dispatcher(routes(commands), clock or SystemClock())
+    server = Server(dispatcher, limits or Limits(), group=number, group_name=group)
+    with listening(path, number) as listener:
+        listener.setblocking(False)
+        accepting = await asyncio.start_unix_server(server.welcome, sock=listener, limit=CHUNK, backlog=BACKLOG)
+        try:
+            yield server
+        finally:
+            accepting.close()
+            await server.close()
+            await accepting.wait_closed()
+
+
+class Server:
+    """The open connections."""
+
+    def __init__(self, dispatcher: Dispatcher, limits: Limits, *, group: int | None, group_name: str) -> None:
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._group = group
+        self._group_name = group_name
+        self._own_uid = own_uid()
+        self._guests: Counter[int] = Counter()
+        self._refused: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return self._guests.total()
+
+    def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody has connected."""
+        if self._closing:
+            writer.transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._converse(reader, writer), name="control connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection, and what is being done for it."""
+        self._closing = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection from its first moment to its last."""
+        connection = Connection(reader, writer, self._dispatcher, self._limits)
+        try:
+            peer = peer_of(writer.get_extra_info("socket"))
+            if (no := self._reason_to_refuse(peer)) is not None:
+                await connection.send(no)
+                await connection.close()
+            else:
+                self._guests[peer.uid] += 1
+                try:
+                    await connection.run()
+                    await connection.close()
+                finally:
+                    self._guests[peer.uid] -= 1
+        except Exception:
+            log.exception("unexpected error on a control connection")
+        finally:
+            writer.transport.abort()
+
+    def _reason_to_refuse(self, peer: Peer) -> bytes | None:
+        """The line to send to a peer who cannot come in, or None."""
+        if not may_enter(peer, own_uid=self._own_uid, group=self._group):
+            if peer.uid not in self._refused:  # said once, so that nobody can fill the log by knocking
+                self._refused.add(peer.uid)
+                log.warning("refused a control connection of uid %d", peer.uid)
+            return refusal(
+                "forbidden",
+                f"User {peer.uid} may not control this daemon: only root, its own user and the group {self._group_name} may.",
+                hint=f"An administrator can let you in: usermod -aG {self._group_name} YOU, then log in again.",
+            )
+        if not self._has_room(peer.uid):
+            return refusal(
+                "too_many", "The daemon has too many control connections open.", hint="Close some, or try again in a moment."
+            )
+        return None
+
+    def _has_room(self, uid: int) -> bool:
+        limits = self._limits
+        room = limits.connections if uid in (0, self._own_uid) else limits.connections - limits.reserved
+        return self.clients < room and self._guests[uid] < limits.connections_per_user
+
+
+class Connection:
+    """One client: reads its lines, and answers each as soon as its answer is there, in any order."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dispatcher: Dispatcher, limits: Limits
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._room = asyncio.Semaphore(limits.requests)
+
+    async def run(self) -> None:
+        """Answer until the client has said all; what it asked before it left is still done and answered."""
+        lines = Lines()
+        deadline: float | None = None
+        async with asyncio.TaskGroup() as requests:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        data = await self._reader.read(CHUNK)
+                    ended = lines.feed(data)
+                except TimeoutError:
+                    await self.send(
+                        refusal("parse_error", f"A line was begun and not ended within {self._limits.half_sent:g} s.")
+                    )
+                    return
+                except LineTooLong as error:
+                    await self.send(refusal("parse_error", str(error)))
+                    return
+                except ConnectionError:
+                    return
+                if not data:
+                    return
+                for line in ended:
+                    await self._room.acquire()
+                    requests.create_task(self._answer(line), name="control request")
+                if not lines.begun:
+                    deadline = None
+                elif ended or deadline is None:  # counted from when there was room to read on, not from when it was sent
+                    deadline = asyncio.get_running_loop().time() + self._limits.half_sent
+
+    async def send(self, line: bytes) -> None:
+        """Write a line. A client that does not take it in time is cut off."""
+        self._writer.write(line)
+        try:
+            async with asyncio.timeout(self._limits.untaken):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+        except ConnectionError:
+            pass  # the client left; what it asked is done
+
+    async def close(self) -> None:
+        """Close, once the client has taken what was written."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(self._limits.untaken):
+                await self._writer.wait_closed()
+        except (TimeoutError, ConnectionError):
+            pass
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            answer = await self._dispatcher.answer(line)
+            if answer is not None:
+                await self.send(answer)
+        finally:
+            self._room.release()

@@ -1,0 +1,147 @@
+"""The socket's name in the file system: made safely, taken over only from the dead, removed only when it is ours.
+
+The socket is bound and given its mode under a temporary name beside the final one, and renamed when it listens: whoever
+finds the name finds a socket that answers. What stands in its place is refused with ``Fatal`` unless it is a socket of ours
+at which nobody listens any more.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from haulapi.faults import Exit
+from hauld.errors import Fatal
+
+BACKLOG = 128
+"""Connections that may wait to be taken."""
+
+ANSWER_WITHIN = 1.0
+"""Seconds for a socket found in our place to take a connection; one that is too busy for that is alive."""
+
+
+@contextmanager
+def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
+    """A socket that listens at ``path``: open to ``group`` when it is given and we may give it, else to us alone. Leaving
+    closes it and removes the name, if it still is this socket's."""
+    _prepare_directory(path.parent, group)
+    _refuse_what_is_in_place(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        identity = _appear(listener, path, group)
+        try:
+            yield listener
+        finally:
+            with suppress(FileNotFoundError):
+                if _identity(path) == identity:
+                    path.unlink()
+
+
+def group_number(name: str) -> int | None:
+    """The number of the group of that name; None where there is none."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _prepare_directory(directory: Path, group: int | None) -> None:
+    """Make the directory when it is missing, and refuse one in which others could replace the socket."""
+    try:
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True)
+            if group is not None and _give(directory, group):
+                directory.chmod(0o750)
+        found = directory.stat()
+    except OSError as error:
+        raise _unusable(f"The directory {directory} for the control socket cannot be made: {error.strerror}.") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unusable(f"The control socket cannot be made in {directory}: that is not a directory.")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise _unusable(f"The control socket is not made in {directory}: anybody may write there and could replace it.")
+
+
+def _refuse_what_is_in_place(path: Path) -> None:
+    """Raise ``Fatal`` unless the name is free, or taken by a dead socket of our own."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable(f"The control socket {path} cannot be made: {error.strerror}.") from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise _unusable(f"The control socket {path} is not made: {_what(found.st_mode)} is in its place, which is left alone.")
+    if _somebody_answers(path):
+        raise Fatal(
+            "locked",
+            f"Another daemon answers at {path}.",
+            hint="Stop it first, or give this one a state and a socket of its own in its configuration.",
+            exit_code=Exit.TRY_AGAIN,
+        )
+    if found.st_uid != os.geteuid():
+        raise _unusable(
+            f"The control socket {path} is not made: a socket of another user (uid {found.st_uid}) is in its place,"
+            " which is left alone."
+        )
+
+
+def _somebody_answers(path: Path) -> bool:
+    """Whether anything listens at the socket; when that cannot be found out, it is taken to be alive."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(ANSWER_WITHIN)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _appear(listener: socket.socket, path: Path, group: int | None) -> tuple[int, int]:
+    """Bind, open to whom it is meant for, listen, and only then take the name."""
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
+    try:
+        listener.bind(str(hidden))
+        hidden.chmod(0o660 if group is not None and _give(hidden, group) else 0o600)
+        listener.listen(BACKLOG)
+        hidden.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            hidden.unlink()
+        raise _unusable(f"The control socket {path} cannot be made: {error.strerror or error}.") from error
+    return _identity(path)
+
+
+def _give(path: Path, group: int) -> bool:
+    """Whether the file could be given to the group: a daemon that is neither root nor a member cannot."""
+    try:
+        os.chown(path, -1, group, follow_symlinks=False)
+    except PermissionError:
+        return False
+    return True
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _what(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a directory" if stat.S_ISDIR(mode) else "a file that is no socket"
+
+
+def _unusable(message: str) -> Fatal:
+    return Fatal(
+        "configuration",
+        message,
+        hint="Set [daemon] socket to a name in a directory that only the daemon's user may write to.",
+        exit_code=Exit.CONFIGURATION,
+    )

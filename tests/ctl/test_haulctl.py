@@ -1,0 +1,505 @@
+"""Commands as they are typed: what is asked of the daemon, what comes out where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from haulapi.calls import CreateParams, ItemListParams, JobListParams, JobParams, Progress, Strategy, WantedStrategy
+from haulapi.faults import Exit
+from haulctl.cli import ALIASES, SECTIONS, cli, run
+from haulctl.failure import Failure
+from hauld.errors import Refused, Throttled
+from support.door import REFUSED_SIGN_IN, Answers, account, daemon, done, folder, item, job
+
+HAULCTL = [sys.executable, "-c", "from haulctl.cli import main; main()"]
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture
+def path(tmp_path: Path, answers: Answers) -> Iterator[Path]:
+    with daemon(tmp_path / "haul.sock", answers):
+        yield tmp_path / "haul.sock"
+
+
+@pytest.fixture
+def haulctl(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HAUL_SOCKET", str(path))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def command(*arguments: str) -> Outcome:
+        code = run(arguments)
+        return Outcome(code, *capsys.readouterr())
+
+    return command
+
+
+# --- looking -------------------------------------------------------------------------------------------------------
+
+
+def test_status_fits_one_screen_and_says_that_nothing_is_wrong(haulctl: Any) -> None:
+    shown = haulctl("status")
+    assert shown.code == 0
+    assert "Nothing is wrong." in shown.out
+    assert "job_k3x9q2m4v8zt" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert shown.err == ""
+
+
+def test_status_tells_what_is_wrong_before_all_else(haulctl: Any, answers: Answers) -> None:
+    answers.accounts = [account(), account(name="home", state="attention", error=REFUSED_SIGN_IN)]
+    shown = haulctl("status").out
+    assert shown.index("Invalid credentials") < shown.index("Accounts: 2")
+    assert "Check the password" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        (("status",), "daemon.status"),
+        (("accounts",), "accounts.list"),
+        (("account", "work"), "accounts.get"),
+        (("test", "work"), "accounts.test"),
+        (("list",), "jobs.list"),
+        (("show", "k3x9"), "jobs.get"),
+        (("folders", "k3x9"), "folders.list"),
+        (("items", "k3x9"), "items.list"),
+        (("create", "work"), "jobs.create"),
+        (("sync", "k3x9"), "jobs.sync"),
+    ],
+)
+def test_each_command_asks_its_method_and_gives_the_result_as_on_the_wire(
+    haulctl: Any, answers: Answers, arguments: tuple[str, ...], method: str
+) -> None:
+    for form in (("--json",), ("-o", "json"), ("--output", "jsonl"), ("-o", "table")):
+        answers.asked.clear()
+        shown = haulctl(*arguments, *form)
+        assert (shown.code, shown.err) == (0, "")
+        assert answers.asked[0][0] == method
+        assert shown.out.endswith("\n")
+        if form[-1] == "jsonl":
+            assert all(isinstance(json.loads(line), dict) for line in shown.out.splitlines())
+        elif form[-1] != "table":
+            assert isinstance(json.loads(shown.out), dict)
+
+
+def test_json_is_what_the_wire_said_with_nothing_left_out(haulctl: Any, answers: Answers) -> None:
+    told = json.loads(haulctl("show", "k3x9", "--json").out)
+    assert set(told) == set(answers.jobs[0].__struct_encode_fields__)
+    assert told["progress"]["percent_complete"] == 42.06
+    assert set(json.loads(haulctl("list", "--json").out)) == {"jobs", "next"}
+
+
+def test_common_options_are_taken_before_and_after_the_command_and_the_last_counts(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAUL_SOCKET", "/nowhere")
+    for arguments in (
+        ("--socket", str(path), "--json", "list"),
+        ("list", "--socket", str(path), "--json"),
+        ("--socket", "/nowhere", "-o", "table", "list", "-o", "json", "--socket", str(path)),
+    ):
+        assert run(arguments) == 0
+        assert json.loads(capsys.readouterr().out)["jobs"]
+
+
+def test_jsonl_streams_all_pages_one_object_a_line(haulctl: Any, answers: Answers) -> None:
+    answers.items = [item(n) for n in range(1_200)]
+    lines = haulctl("items", "k3x9", "-o", "jsonl").out.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == list(range(1_200))
+    assert len(answers.asked) == 3
+
+
+def test_jsonl_with_a_limit_stops_there(haulctl: Any, answers: Answers) -> None:
+    answers.items = [item(n) for n in range(1_200)]
+    for limit in (3, 501):
+        assert len(haulctl("items", "k3x9", "-o", "jsonl", "--limit", str(limit)).out.splitlines()) == limit
+
+
+def test_a_table_that_is_not_all_says_how_to_get_the_rest(haulctl: Any, answers: Answers) -> None:
+    answers.items = [item(n) for n in range(5)]
+    answers.jobs = [job(id=f"job_{n:012}") for n in range(101)]
+    assert "first 2" in haulctl("items", "job_000000000000", "--limit", "2").err
+    assert haulctl("items", "job_000000000000").err == ""
+    assert "-o jsonl" in haulctl("list").err
+    assert len(haulctl("list", "-o", "jsonl").out.splitlines()) == 101
+
+
+def test_filters_go_to_the_daemon(haulctl: Any, answers: Answers) -> None:
+    haulctl("list", "--status", "failed", "--account", "work")
+    haulctl("items", "k3x9", "--status", "failed", "--folder", "Entwürfe", "--limit", "7")
+    assert answers.asked == [
+        ("jobs.list", JobListParams(status="failed", account="work", limit=100)),
+        ("items.list", ItemListParams(job="k3x9", status="failed", folder="Entwürfe", limit=7)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("accounts",), "No account is configured yet"),
+        (("list",), "haulctl create"),
+        (("list", "--status", "failed"), "No job is like that"),
+    ],
+)
+def test_where_there_is_nothing_it_is_said_beside_the_result(
+    haulctl: Any, answers: Answers, arguments: tuple[str, ...], words: str
+) -> None:
+    answers.accounts, answers.jobs = [], []
+    shown = haulctl(*arguments)
+    assert (shown.code, shown.out) == (0, "")
+    assert words in shown.err
+
+
+def test_a_job_without_folders_or_items_says_so(haulctl: Any, answers: Answers) -> None:
+    answers.folders, answers.items = [], []
+    assert "No folder is known yet" in haulctl("folders", "k3x9").err
+    assert "No item is known yet" in haulctl("items", "k3x9").err
+    assert "No item is like that" in haulctl("items", "k3x9", "--status", "failed").err
+
+
+def test_C12_a_name_from_outside_cannot_act_on_the_terminal(haulctl: Any, answers: Answers) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+    answers.accounts = [account(name=evil, user=evil, host=evil)]
+    answers.jobs = [job(account=evil, requester=evil, strategy=Strategy(kind=evil, folders=[evil]))]
+    answers.folders = [folder(name=evil, kind=evil)]
+    answers.items = [item(folder=evil, key=evil, local_path=evil, flags=[evil])]
+    for arguments in (
+        ("status",),
+        ("accounts",),
+        ("account", evil),
+        ("test", evil),
+        ("list",),
+        ("show", "k3x9"),
+        ("folders", "k3x9"),
+        ("items", "k3x9"),
+        ("create", evil),
+        ("create", evil, "--dry-run"),
+        ("sync", "k3x9"),
+        ("account", "no" + evil),
+    ):
+        shown = haulctl(*arguments)
+        for char in "\x1b\x07\u202e":
+            assert char not in shown.out + shown.err, arguments
+
+
+def test_colours_are_for_terminals_and_not_for_those_who_want_none(path: Path) -> None:
+    import pty
+
+    def on_a_terminal(**environment: str) -> bytes:
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as screen:
+            subprocess.run(
+                [*HAULCTL, "--socket", path, "list"],
+                stdout=theirs,
+                check=True,
+                env=os.environ | {"TERM": "xterm"} | environment,
+            )
+            os.close(theirs)
+            return os.read(screen.fileno(), 65536)
+
+    assert b"\x1b[36mrunning" in on_a_terminal()
+    assert b"\x1b" not in on_a_terminal(NO_COLOR="1")
+    piped = subprocess.run([*HAULCTL, "--socket", path, "list"], capture_output=True, check=True)
+    assert b"\x1b" not in piped.stdout
+
+
+# --- acting --------------------------------------------------------------------------------------------------------
+
+
+def test_create_sends_what_was_asked_for(haulctl: Any, answers: Answers) -> None:
+    shown = haulctl(
+        *("create", "work", "--strategy", "date-range", "--folder", "INBOX", "--folder", "Projects/*", "--exclude", "*/Old"),
+        *("--since", "2026-01-01", "--before", "2026-02-01", "--from", "a", "--to", "b", "--subject", "c"),
+        *("--once", "--priority", "1", "--requester", "cron", "--no-start"),
+    )
+    assert shown.code == 0
+    assert answers.asked == [
+        (
+            "jobs.create",
+            CreateParams(
+                account="work",
+                strategy=WantedStrategy(
+                    kind="date-range",
+                    folders=["INBOX", "Projects/*"],
+                    exclude=["*/Old"],
+                    since="2026-01-01",
+                    before="2026-02-01",
+                    sender="a",
+                    to="b",
+                    subject="c",
+                ),
+                live=False,
+                priority=1,
+                requester="cron",
+                start=False,
+            ),
+        )
+    ]
+
+
+def test_create_tells_what_it_made(haulctl: Any) -> None:
+    shown = haulctl("create", "work")
+    assert shown.out == "job_k3x9q2m4v8zt on work is created and running. It wants full, and keeps watching.\n"
+
+
+def test_a_dry_run_tells_what_would_be(haulctl: Any, answers: Answers) -> None:
+    shown = haulctl("create", "work", "--dry-run")
+    assert "Nothing was created" in shown.out
+    assert "20,000 items" in shown.out
+    assert answers.asked[0][1].dry_run
+
+
+@pytest.mark.parametrize("name", ["start", "resume"])
+def test_start_and_resume_are_one(haulctl: Any, answers: Answers, name: str) -> None:
+    answers.jobs = [job(status="paused", phase=None)]
+    shown = haulctl(name, "k3x9")
+    assert shown.out == "job_k3x9q2m4v8zt on work started: running, connecting.\n"
+    assert answers.asked == [("jobs.start", JobParams(job="k3x9"))]
+
+
+def test_starting_a_running_job_is_an_error_that_says_so(haulctl: Any) -> None:
+    shown = haulctl("start", "k3x9")
+    assert (shown.code, shown.out) == (Exit.WRONG_STATE, "")
+    assert shown.err.startswith("haulctl: Job job_k3x9q2m4v8zt is running already.\n  ")
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (done(), Exit.OK),
+        (done(progress=Progress(total_items=3, downloaded_items=2, failed_items=1)), Exit.PARTLY_FAILED),
+        (job(status="failed", phase=None, error=REFUSED_SIGN_IN), Exit.SIGN_IN_REFUSED),
+        (job(status="cancelled", phase=None), Exit.FAILURE),
+    ],
+)
+def test_create_and_wait_ends_with_the_outcome_of_the_job(haulctl: Any, answers: Answers, ended: Any, code: Exit) -> None:
+    answers.jobs = [ended]
+    shown = haulctl("create", "work", "--wait")
+    assert shown.code == code
+    assert shown.out.startswith(f"job_k3x9q2m4v8zt on work {ended.status} after ")
+    assert ("--status failed" in shown.out) == (ended.progress.failed_items > 0)
+    assert "work: " in shown.err
+
+
+def test_create_and_wait_gives_the_job_as_json_at_the_end(haulctl: Any, answers: Answers) -> None:
+    answers.jobs = [done()]
+    for form in ("json", "jsonl"):
+        shown = haulctl("create", "work", "--wait", "-o", form)
+        assert json.loads(shown.out)["status"] == "completed"
+    assert len(shown.out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--no-start", "--dry-run"])
+def test_waiting_for_what_does_not_run_is_refused(haulctl: Any, answers: Answers, option: str) -> None:
+    shown = haulctl("create", "work", "--wait", option)
+    assert (shown.code, answers.asked) == (Exit.USAGE, [])
+    assert "nothing to wait for" in shown.err
+
+
+def test_interrupting_ends_the_waiting_and_says_that_the_job_goes_on(path: Path, answers: Answers) -> None:
+    looked = threading.Event()
+
+    def notice(method: str) -> None:
+        if method == "folders.list":
+            looked.set()
+
+    answers.before_answer = notice
+    with subprocess.Popen(
+        [*HAULCTL, "--socket", path, "create", "work", "--wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        looked.wait()
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate()
+    assert (waiting.returncode, out) == (Exit.INTERRUPTED, "")
+    assert "job_k3x9q2m4v8zt goes on in the daemon" in err
+    assert "Traceback" not in err
+
+
+# --- failing -------------------------------------------------------------------------------------------------------
+
+
+def test_where_no_daemon_is_the_exit_code_and_the_words_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--socket", str(tmp_path / "none.sock"), "status"]) == Exit.UNREACHABLE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("haulctl: hauld does not seem to be running: nothing answers at ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("show", "zzz"), Exit.NOT_FOUND, "There is no job zzz."),
+        (("account", "nope"), Exit.NOT_FOUND, "haulctl accounts"),
+        (("show", "job_"), Exit.USAGE, "Perhaps: job_a1, job_a2"),
+        (("sync",), Exit.USAGE, "Missing argument 'JOB'"),
+        (("lsit",), Exit.USAGE, "No such command 'lsit'"),
+        (("list", "--status", "done"), Exit.USAGE, "'done' is not one of"),
+        (("items", "job_a1", "--limit", "0"), Exit.USAGE, "range"),
+        (("create", "work", "--priority", "4"), Exit.USAGE, "range"),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_its_words_on_stderr(
+    haulctl: Any, answers: Answers, arguments: tuple[str, ...], code: Exit, words: str
+) -> None:
+    answers.jobs = [job(id="job_a1"), job(id="job_a2")]
+    shown = haulctl(*arguments)
+    assert (shown.code, shown.out) == (code, "")
+    assert words in shown.err
+
+
+def test_when_it_is_tried_again_is_told(haulctl: Any, answers: Answers) -> None:
+    def throttle(_method: str) -> None:
+        raise Throttled("imap.example.org asks for patience.", wait=600)
+
+    answers.before_answer = throttle
+    shown = haulctl("test", "work")
+    assert shown.code == Exit.TRY_AGAIN
+    assert "asks for patience" in shown.err
+    assert "Next try in 9 min" in shown.err or "Next try in 10 min" in shown.err
+
+
+def test_a_kind_of_error_that_is_not_known_yet_is_a_plain_failure(haulctl: Any, answers: Answers) -> None:
+    def refuse(_method: str) -> None:
+        raise Refused("moon_phase", "Not while the moon is new.")
+
+    answers.before_answer = refuse
+    shown = haulctl("list")
+    assert (shown.code, shown.err) == (Exit.FAILURE, "haulctl: Not while the moon is new.\n")
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(path: Path, answers: Answers) -> None:
+    answers.items = [item(n) for n in range(5_000)]
+    with subprocess.Popen(
+        [*HAULCTL, "--socket", path, "items", "k3x9", "-o", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.readline()
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+    assert reading.returncode == Exit.FAILURE
+
+
+def test_an_interrupt_elsewhere_is_told_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_path: str | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("haulctl.options.connect", interrupt)
+    assert run(["status"]) == Exit.INTERRUPTED
+    assert "Interrupted." in capsys.readouterr().err
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_what_it_can(path: Path, answers: Answers) -> None:
+    answers.folders = [folder(name="日本語")]
+    shown = subprocess.run(
+        [*HAULCTL, "--socket", path, "folders", "k3x9"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )
+    assert b"???" in shown.stdout
+
+
+# --- help and completion -------------------------------------------------------------------------------------------
+
+COMMANDS = [command for commands in SECTIONS.values() for command in commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command.name))
+def test_every_command_has_help_with_an_example_of_itself(command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(command.name), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"  haulctl {command.name}" in shown
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_lists_every_command_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"  {command.name}" in shown
+    assert "..." not in shown.partition("Look:")[2]
+
+
+def test_without_a_command_help_is_shown_and_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == Exit.USAGE
+    assert "haulctl status" in capsys.readouterr().err
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"haulctl {version('hauld')}\n"
+
+
+def test_aliases_lead_to_commands_that_exist() -> None:
+    assert set(ALIASES.values()) <= set(cli.commands)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert "_HAULCTL_COMPLETE" in capsys.readouterr().out
+
+
+def completed(path: Path, *words: str) -> list[str]:
+    environment = {
+        "_HAULCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["haulctl", *words]),
+        "COMP_CWORD": str(len(words)),
+        "HAUL_SOCKET": str(path),
+    }
+    offered = subprocess.run(HAULCTL, env=os.environ | environment, capture_output=True, text=True)
+    assert offered.stderr == ""
+    return [line.partition(",")[2] for line in offered.stdout.split()]
+
+
+def test_a_shell_is_offered_commands_accounts_and_jobs(path: Path, answers: Answers) -> None:
+    answers.accounts = [account(), account(name="home")]
+    answers.jobs = [job(), job(id="job_zzzz00001111")]
+    assert completed(path, "st") == ["status", "start"]
+    assert completed(path, "create", "wo") == ["work"]
+    assert completed(path, "create", "work", "--strategy", "in") == ["inbox-only"]
+    assert completed(path, "show", "jo") == ["job_k3x9q2m4v8zt", "job_zzzz00001111"]
+    assert completed(path, "show", "zz") == ["zzzz00001111"]
+    assert completed(path, "list", "--account", "h") == ["home"]
+
+
+def test_a_shell_is_offered_nothing_where_no_daemon_answers(tmp_path: Path) -> None:
+    assert completed(tmp_path / "none.sock", "show", "jo") == []
+    assert completed(tmp_path / "none.sock", "account", "wo") == []
+
+
+def test_failures_are_sentences() -> None:
+    failure = Failure(Exit.FAILURE, "It failed.")
+    assert str(failure) == failure.message
