@@ -298,7 +298,7 @@ class Writer(Protocol):
         ...
 
     def finish(self) -> Body:
-        """All bytes have come."""
+        """All bytes have come. Raises ``Transient`` as ``write`` does."""
         ...
 
     def discard(self) -> None:

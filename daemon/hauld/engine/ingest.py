@@ -84,8 +84,8 @@ class Ingest:
         try:
             if self._unfinished:
                 await self.recover()
+            self._unfinished = True  # until it is left in order; entering can fail after the first final name appeared
             async with self._store.commit([arrival.deposit for arrival in group]) as placed:
-                self._unfinished = True
                 refused = await self._record(group, placed)
             self._unfinished = False
             for path in refused:

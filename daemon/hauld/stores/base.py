@@ -49,7 +49,7 @@ class Store(Sink, Protocol):
         ...
 
     async def relabel(self, path: str, flags: Sequence[str]) -> None:
-        """Show these flags; the path stays valid."""
+        """Show these flags; the path stays valid. Nothing happens when the item is gone."""
         ...
 
     async def remove(self, path: str) -> None:

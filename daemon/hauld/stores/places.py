@@ -1,0 +1,258 @@
+"""Which directory belongs to which folder: chosen once, written down beside the messages.
+
+Each account has a directory below the root and tells whose it is in ``.haul-account``; each folder has a Maildir below
+that, told by ``.haul-folder``. These sidecars, not names, say whose a directory is, so two accounts never share one, nor do
+two folders, however alike their names are to people or to a file system. Names are made harmless by ``names``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import grp
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from haulapi.faults import Exit
+from hauld.errors import Fatal
+from hauld.model import Place, RemoteFolder
+from hauld.stores import names
+from hauld.stores.durable import Disk
+
+Layout: TypeAlias = Literal["nested", "maildir++"]
+
+ACCOUNT_SIDECAR = ".haul-account"
+FOLDER_SIDECAR = ".haul-folder"
+PARTS = ("cur", "new", "tmp")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a Maildir is, as its sidecar tells: the account's identity and the folder's name in the origin's bytes."""
+
+    identity: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Modes:
+    """What files and directories may be to others; ``group_name`` is the group they belong to, or None for the process's."""
+
+    file: int
+    group_name: str | None = None
+
+    @property
+    def directory(self) -> int:
+        """Whoever may read a file may enter its directory; what is made there keeps the group (setgid)."""
+        return self.file | (self.file & 0o444) >> 2 | (0o2000 if self.group_name is not None else 0)
+
+    @cached_property
+    def group(self) -> int | None:
+        """The number of the group; ``Fatal`` when there is no such group."""
+        try:
+            return None if self.group_name is None else grp.getgrnam(self.group_name).gr_gid
+        except KeyError:
+            raise Fatal(
+                "configuration",
+                f"The store's group {self.group_name!r} does not exist on this machine.",
+                hint="Create it (groupadd), or name another one as group in [store].",
+                exit_code=Exit.CONFIGURATION,
+            ) from None
+
+
+class Places:
+    """The directories below ``root``. Blocking; called in a thread, one call at a time."""
+
+    def __init__(self, root: str, layout: Layout, disk: Disk, modes: Modes) -> None:
+        self._root = root
+        self._layout = layout
+        self._disk = disk
+        self._modes = modes
+        self._bases: dict[str, str] = {}
+
+    def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
+        """The folder's Maildir, durable with its sidecar."""
+        owner = Owner(identity, folder.raw)
+        if directory is None or not self._may_be(directory, owner):
+            directory = self._choose(self._base(identity, account), owner, folder)
+        place = Place(identity, account, folder, directory)
+        self.restore(place)
+        return place
+
+    def restore(self, place: Place) -> None:
+        """Make what is missing of a Maildir; bring its sidecar up to date. The sidecar comes last: where it is, the
+        directories have been made durable."""
+        path = self._path(place.directory)
+        if all(os.path.isdir(f"{path}/{part}") for part in PARTS) and _read(f"{path}/{FOLDER_SIDECAR}") == _folder_facts(place):
+            return
+        self._make_parents(place.directory)
+        for made in (path, *(f"{path}/{part}" for part in PARTS)):
+            self._disk.make_directory(made, self._modes.directory, self._modes.group)
+        self._disk.sync_directory(os.path.dirname(path))
+        self._disk.sync_directory(path)
+        self._write(path, FOLDER_SIDECAR, _folder_facts(place))
+
+    def all(self) -> Iterator[tuple[str, Owner]]:
+        """Every Maildir with a sidecar, by directory. A link is followed, but nothing is visited twice; what is deleted
+        meanwhile is passed over."""
+        seen: set[tuple[int, int]] = set()
+        waiting = [""]
+        while waiting:
+            directory = waiting.pop()
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(self._path(directory))
+                if (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    if owner := self._owner(directory):
+                        yield directory, owner
+                    waiting += self._directories_in(directory)
+
+    def _directories_in(self, directory: str) -> list[str]:
+        """The directories that may be or hold folders, the last first."""
+        with os.scandir(self._path(directory)) as entries:
+            below = sorted(entry.name for entry in entries if entry.name not in (*PARTS, ".haul") and entry.is_dir())
+        return [f"{directory}/{name}" if directory else name for name in reversed(below)]
+
+    # --- choosing ---
+
+    def _may_be(self, directory: str, owner: Owner) -> bool:
+        """Whether the directory chosen earlier is the folder's, or nobody's by now."""
+        inside = not any(part in ("", ".", "..") for part in directory.split("/"))
+        return inside and self._owner(directory) in (owner, None)
+
+    def _base(self, identity: str, account: str) -> str:
+        """The account's directory; it keeps its name when the account's label changes."""
+        if identity not in self._bases:
+            self._bases[identity] = self._find_base(identity) or self._make_base(identity, account)
+        return self._bases[identity]
+
+    def _find_base(self, identity: str) -> str | None:
+        for name in self._below(""):
+            if (facts := _read(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")) and facts.get("identity") == identity:
+                return name
+        return None
+
+    def _make_base(self, identity: str, account: str) -> str:
+        name = names.escape(account)
+        free = not os.path.exists(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")
+        if not (free and _is_apart(name, self._below(""))):
+            name = names.hashed(name, identity.encode("utf-8", "surrogatepass"))
+        self._disk.make_directory(self._path(name), self._modes.directory, self._modes.group)
+        self._disk.sync_directory(self._root)
+        self._write(self._path(name), ACCOUNT_SIDECAR, {"version": 1, "identity": identity, "account": account})
+        return name
+
+    def _choose(self, base: str, owner: Owner, folder: RemoteFolder) -> str:
+        """A directory that is the folder's already, else one that is free."""
+        path = _with_one_inbox(folder.path or ("",))
+        if self._layout == "maildir++":
+            if path == ("INBOX",) and self._owner(base) in (owner, None):
+                return base
+            return self._leaf(base, names.escape_flat(path), "/".join(path), owner)
+        *parents, leaf = names.escape_path(path)
+        *components, last = path if len(parents) + 1 == len(path) else ("/".join(path),)
+        for name, component in zip(parents, components, strict=True):
+            base = f"{base}/{self._parent(base, name, component)}"
+        return self._leaf(base, leaf, last, owner)
+
+    def _parent(self, base: str, name: str, component: str) -> str:
+        """The directory that stands for one component on the way to a folder. Escapes differ where components do, so the
+        name alone says which it is; one too like a neighbour's carries a hash."""
+        below = self._below(base)
+        usable = os.path.isdir(self._path(f"{base}/{name}")) if name in below else _is_apart(name, below)
+        return name if usable else names.hashed(name, _octets(component))
+
+    def _leaf(self, base: str, name: str, component: str, owner: Owner) -> str:
+        below = self._below(base)
+        by_raw = names.hashed(name, b"\0" + owner.raw)  # the NUL: never the hash of a component
+        candidates = (name, names.hashed(name, _octets(component)), by_raw)
+        for candidate in candidates:
+            if self._owner(f"{base}/{candidate}") == owner:
+                return f"{base}/{candidate}"
+        for candidate in candidates:
+            if not self._is_taken(f"{base}/{candidate}") and _is_apart(candidate, below):
+                return f"{base}/{candidate}"
+        return f"{base}/{by_raw}"
+
+    def _is_taken(self, directory: str) -> bool:
+        """Whether it is another folder's Maildir, even if its sidecar cannot be read, or not a directory at all."""
+        path = self._path(directory)
+        return os.path.lexists(f"{path}/{FOLDER_SIDECAR}") or (os.path.lexists(path) and not os.path.isdir(path))
+
+    def _below(self, directory: str) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return os.listdir(self._path(directory))
+        return []
+
+    def _owner(self, directory: str) -> Owner | None:
+        """Whose Maildir it is; None when nobody's, or when its sidecar cannot be read."""
+        facts = _read(f"{self._path(directory)}/{FOLDER_SIDECAR}")
+        try:
+            return Owner(str(facts["identity"]), base64.b64decode(str(facts["raw"]), validate=True)) if facts else None
+        except (KeyError, binascii.Error):
+            return None
+
+    # --- making ---
+
+    def _make_parents(self, directory: str) -> None:
+        """The directories on the way, each durable in the one above, whoever made it; one that is there keeps its mode."""
+        above = self._root
+        for name in directory.split("/")[:-1]:
+            path = f"{above}/{name}"
+            if not os.path.isdir(path):
+                self._disk.make_directory(path, self._modes.directory, self._modes.group)
+            self._disk.sync_directory(above)
+            above = path
+
+    def _write(self, path: str, name: str, facts: dict[str, object]) -> None:
+        """A sidecar, whole or not at all, and durable."""
+        temporary = f"{path}/{name}.new"
+        self._disk.unlink(temporary)
+        self._disk.write(temporary, json.dumps(facts, indent=1).encode("ascii") + b"\n", self._modes.file)
+        self._disk.sync_file(temporary)
+        self._disk.rename(temporary, f"{path}/{name}")
+        self._disk.sync_directory(path)
+
+    def _path(self, directory: str) -> str:
+        return f"{self._root}/{directory}" if directory else self._root
+
+
+def _folder_facts(place: Place) -> dict[str, object]:
+    return {
+        "version": 1,
+        "identity": place.identity,
+        "account": place.account,
+        "raw": base64.b64encode(place.folder.raw).decode("ascii"),
+        "path": list(place.folder.path),
+        "kind": str(place.folder.kind),
+    }
+
+
+def _read(path: str) -> dict[str, object] | None:
+    """A sidecar's facts; None when there is none that makes sense."""
+    try:
+        with open(path, "rb") as reader:
+            facts = json.loads(reader.read(1 << 20))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _is_apart(name: str, others: list[str]) -> bool:
+    """Whether no other name could be taken for this one."""
+    like = names.likeness(name)
+    return all(other == name or names.likeness(other) != like for other in others)
+
+
+def _with_one_inbox(path: tuple[str, ...]) -> tuple[str, ...]:
+    """INBOX is the same in any case (RFC 3501, 5.1)."""
+    return ("INBOX", *path[1:]) if path[0].upper() == "INBOX" else path
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,283 @@
+"""Where bytes wait until they last: what any store needs between the socket and its final names.
+
+The writers of ``bodies`` take the bytes of each item. ``Stage.commit`` makes a group of them durable under their final
+names, and ``Stage.recover`` finishes what a crash or an error cut off.
+
+**The order of a commit, and why.**
+
+1. *write*: every body is a file of the stage. Nothing can be seen of it yet.
+2. *manifest*: one file that says which staged bytes are which item and where they go. It ends with its own hash, so that a
+   torn one is known for what it is.
+3. *sync*: bytes, staged names and manifest are durable. Only after this may a final name appear, because a name without
+   its bytes looks like a stored item.
+4. *rename*: each file gets its final name. The stage is on the same device, so a name appears with all its bytes or not at
+   all, and takes the place of nothing but the same item.
+5. *sync directories*: the names are durable. Only after this may the caller commit rows.
+6. *forget*: rows are committed, the manifest goes.
+
+A crash before 3 is over leaves a manifest that is torn, or that names bytes that are not whole: swept, and fetched again.
+A crash after it leaves a manifest whose every item is whole, under its staged or its final name: ``recover`` completes the
+renames and reports the group, until ``settle`` says that the rows are there.
+
+**When a sync fails**, the kernel may have dropped the bytes and called the pages clean, and asking again would be answered
+with success. So nothing that was staged before is believed: the group is thrown away, and so are large bodies that were
+being written meanwhile. For the same reason ``recover`` writes staged bytes anew before it syncs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar, TypeVarTuple
+
+from hauld.model import Body, Placed
+from hauld.stores import manifest as manifests
+from hauld.stores.bodies import MemoryBody, SpilledBody, Spool
+from hauld.stores.durable import Disk, sha256_of
+from hauld.stores.manifest import Entry
+
+FEW = 4
+"""So many files (a manifest is one of them), or directories, are synced one by one: a sync of the whole file system also
+waits for what others write there."""
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True)
+class Move:
+    """One staged body on its way: ``target`` is its final path below the root, ``mtime`` Unix seconds or None for now."""
+
+    body: Body
+    target: str
+    placed: Placed
+    mtime: int | None = None
+
+
+class Stage:
+    """A directory of bytes that wait, on the same device as ``root``, where their final names are.
+
+    Its bodies come from ``spool``. All methods block and are called in a thread, one at a time.
+    """
+
+    def __init__(self, root: str, directory: str, disk: Disk, spool: Spool, mode: int) -> None:
+        self._root = root
+        self._directory = directory
+        self._disk = disk
+        self._spool = spool
+        self._mode = mode
+        self._descriptor = -1
+        self._whole = False
+
+    def open(self) -> None:
+        """The directory is there; errors of its file system are noticed from now on."""
+        self._descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._whole = self._disk.can_sync_file_system(self._directory)
+
+    def close(self) -> None:
+        """Nothing is left but what a manifest names, as far as the disk still lets us."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self.sweep()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    # --- commit: the order is told above ---
+
+    def commit(self, moves: Sequence[Move]) -> str:
+        """Steps 1 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
+
+        When this raises before the first rename, nothing of the group is left. When it raises later, the group is what it
+        would be after a crash: durable, and reported by ``recover``.
+        """
+        entries = [Entry(self._name_for(move.body), move.target, move.placed) for move in moves]
+        manifest = f"{self._spool.name()}{manifests.SUFFIX}"
+        try:
+            for move, entry in zip(moves, entries, strict=True):
+                self._put(move, self._path(entry.staged))
+            self._disk.write(self._path(manifest), manifests.encode(entries), self._mode)
+            self._sync([entry.staged for entry in entries] + [manifest])
+        except BaseException:
+            self._throw_away([manifest, *(entry.staged for entry in entries)])  # the manifest first: it vouches for the rest
+            raise
+        finally:
+            for move in moves:
+                if isinstance(move.body, SpilledBody):
+                    move.body.hand_over()
+        self._land(entries)
+        return manifest
+
+    def forget(self, manifest: str) -> None:
+        """Step 6."""
+        self._disk.unlink(self._path(manifest))
+
+    def _put(self, move: Move, path: str) -> None:
+        """The body is a file of the stage, with its time."""
+        if isinstance(move.body, MemoryBody):
+            self._disk.write(path, move.body.data, self._mode, move.mtime)
+        elif isinstance(move.body, SpilledBody):
+            move.body.check()
+            if move.mtime is not None:
+                self._disk.stamp(path, move.mtime)
+
+    def _sync(self, names: Sequence[str]) -> None:
+        """These files of the stage are durable, names and bytes."""
+        try:
+            if self._whole and len(names) > FEW:
+                self._disk.sync_file_system(self._descriptor)
+            else:
+                for name in names:
+                    self._disk.sync_file(self._path(name))
+                self._disk.sync_directory(self._directory)
+        except OSError:
+            self._spool.distrusted += 1
+            raise
+
+    def _land(self, entries: Sequence[Entry]) -> None:
+        """Everything staged has its final name, durably."""
+        crossed = [self._rename(entry) for entry in entries]
+        directories = sorted({os.path.dirname(entry.target) for entry in entries})
+        if self._whole and len(directories) > FEW and not any(crossed):
+            self._disk.sync_file_system(self._descriptor)
+        else:
+            for directory in directories:
+                self._disk.sync_directory(self._target(directory))
+
+    def _rename(self, entry: Entry) -> bool:
+        """Whether it had to cross to another device (a folder that is a mount of its own): then through a file beside the
+        target, as durable as the staged one before it gets the name."""
+        staged, target = self._path(entry.staged), self._target(entry.target)
+        try:
+            self._disk.rename(staged, target)
+            return False
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        beside = self._beside(entry)
+        self._disk.unlink(beside)
+        self._disk.copy(staged, beside, self._mode)
+        self._disk.sync_file(beside)
+        self._disk.rename(beside, target)
+        self._disk.unlink(staged)
+        return True
+
+    def _throw_away(self, names: Sequence[str]) -> None:
+        """As far as the disk still lets us; what stays is swept later."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(self._path(name))
+
+    # --- recovery ---
+
+    def recover(self, locate: Callable[[Collection[str]], Mapping[str, str]]) -> list[Placed]:
+        """Finish what manifests name: what is whole under its final name (``locate`` tells where files are now, other
+        programs may have renamed them) or in the stage is reported; all else in the stage is swept. Can be cut off and asked
+        again."""
+        reported: dict[str, Placed] = {}
+        again: list[Entry] = []
+        landed: set[str] = set()
+        entries = self._entries()
+        located = locate({entry.placed.path for entry in entries})
+        for entry in entries:
+            self._disk.unlink(self._beside(entry))
+            if entry.placed.path in reported:
+                continue
+            target = located.get(entry.placed.path)
+            if target is not None and _is_whole(self._target(target), entry.placed):
+                landed.add(os.path.dirname(target))
+            elif copied := self._written_again(entry):
+                again.append(copied)
+            else:
+                continue
+            reported[entry.placed.path] = entry.placed
+        if again:
+            self._sync([entry.staged for entry in again])
+            self._land(again)
+        for directory in sorted(landed):
+            self._disk.sync_directory(self._target(directory))
+        self.sweep()
+        return list(reported.values())
+
+    def settle(self) -> None:
+        """What ``recover`` reported is in the ledger."""
+        for name in self._manifests():
+            self.forget(name)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what nothing names: no manifest that is whole, and no writer."""
+        kept = self._spool.in_use() | {entry.staged for entry in self._entries()} | set(self._manifests())
+        for name in os.listdir(self._directory):
+            if name not in kept:
+                self._disk.unlink(self._path(name))
+
+    def _written_again(self, entry: Entry) -> Entry | None:
+        """The same bytes in a new file, so that a sync of it proves something; None unless they are whole and their folder
+        is still there."""
+        copied = replace(entry, staged=self._spool.name())
+        if not os.path.isdir(self._target(os.path.dirname(entry.target))):
+            return None
+        try:
+            size, sha256 = self._disk.copy(self._path(entry.staged), self._path(copied.staged), self._mode)
+        except FileNotFoundError:
+            return None
+        return copied if (size, sha256) == (entry.placed.size, entry.placed.sha256) else None
+
+    def _entries(self) -> list[Entry]:
+        return [entry for entries in self._manifests().values() for entry in entries]
+
+    def _manifests(self) -> dict[str, list[Entry]]:
+        """The manifests that are whole, by name."""
+        found = {}
+        for name in sorted(os.listdir(self._directory)):
+            if name.endswith(manifests.SUFFIX):
+                with open(self._path(name), "rb") as reader:
+                    entries = manifests.decode(reader.read())
+                if entries is not None:
+                    found[name] = entries
+        return found
+
+    # --- names ---
+
+    def _name_for(self, body: Body) -> str:
+        """In the stage: a large body is there already."""
+        return body.name if isinstance(body, SpilledBody) else self._spool.name()
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
+    def _target(self, target: str) -> str:
+        return f"{self._root}/{target}"
+
+    def _beside(self, entry: Entry) -> str:
+        """A name that readers of the folder pass over, in the directory of the target."""
+        directory, _, name = entry.target.rpartition("/")
+        return self._target(f"{directory}/.{name}")
+
+
+async def uncut(pool: ThreadPoolExecutor, step: Callable[[*Ts], R], *args: *Ts) -> R:
+    """What the step returns, run in a thread. A caller that is cancelled leaves when the step has ended, not in its midst."""
+    running = asyncio.get_running_loop().run_in_executor(pool, step, *args)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()
+        raise cancelled
+    return running.result()
+
+
+def _is_whole(path: str, placed: Placed) -> bool:
+    """Whether the file holds exactly these bytes."""
+    try:
+        return os.stat(path).st_size == placed.size and sha256_of(path) == (placed.size, placed.sha256)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,129 @@
+"""A store whose process dies at every step in turn: ``python -m support.killed_store DIRECTORY LAYOUT``.
+
+For each step of ``scenario`` a child of this process works in a tree of its own and is killed before that step; what is
+left is for the test to look at. ``rows.jsonl`` beside the tree stands for the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hauld.model import Deposit, FolderKind, Place, Placed, RemoteFolder
+from hauld.stores.maildir import MaildirStore
+from support.disks import WatchedDisk, killing
+
+INBOX = RemoteFolder(b"INBOX", ("INBOX",), FolderKind.INBOX)
+OTHER = RemoteFolder(b"Other", ("Other",))
+MEMORY_LIMIT = 1000
+
+ITEMS = {f"7.{uid}": b"Subject: %d\r\n\r\n" % uid + b"x" * (5000 if uid % 4 == 0 else uid) for uid in range(1, 11)}
+"""Every item of the origin, large ones among them: the even ones are in ``INBOX``, the others in ``Other``."""
+
+
+def known(tree: Path) -> dict[str, str]:
+    """The rows of the ledger: keys and paths."""
+    try:
+        lines = (tree / "rows.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(json.loads(line) for line in lines)
+
+
+def record(tree: Path, placed: Iterable[Placed]) -> None:
+    """One transaction of the ledger."""
+    with (tree / "rows.jsonl").open("a") as rows:
+        rows.write("".join(json.dumps([item.key, item.path]) + "\n" for item in placed))
+
+
+async def recovered(store: MaildirStore, tree: Path) -> None:
+    record(tree, await store.recover())
+    await store.settle()
+
+
+async def fetched(store: MaildirStore, tree: Path, keys: Iterable[str]) -> None:
+    """These items, in one group and with their rows."""
+    inbox = await store.prepare("id", "work", INBOX, None)
+    other = await store.prepare("id", "work", OTHER, None)
+    group = [_staged(store, inbox if int(key[2:]) % 2 == 0 else other, key) for key in keys]
+    async with store.commit(group) as placed:
+        record(tree, placed)
+
+
+async def scenario(store: MaildirStore, tree: Path) -> None:
+    """Recover, and fetch what is missing in a large group and a small one."""
+    await store.start()
+    await recovered(store, tree)
+    missing = sorted(ITEMS.keys() - known(tree).keys())
+    await fetched(store, tree, missing[:8])
+    await fetched(store, tree, missing[8:])
+    await store.close()
+
+
+async def crashed_commit(store: MaildirStore, tree: Path) -> None:
+    """All items are durable, none has its row, and half of them only have their names in the stage."""
+    await store.start()
+    inbox = await store.prepare("id", "work", INBOX, None)
+    async with store.commit([_staged(store, inbox, key) for key in ITEMS]):
+        stage = tree / "mail/.haul/stage"
+        manifest = json.loads(next(stage.glob("*.manifest")).read_bytes().splitlines()[0])
+        for entry in manifest["entries"][::2]:
+            os.rename(tree / "mail" / entry["target"], stage / entry["staged"])
+        os._exit(0)
+
+
+async def only_recovery(store: MaildirStore, tree: Path) -> None:
+    await store.start()
+    await recovered(store, tree)
+    await store.close()
+
+
+def _staged(store: MaildirStore, place: Place, key: str) -> Deposit:
+    writer = store.open(key, len(ITEMS[key]))
+    writer.write(ITEMS[key][:500])
+    writer.write(ITEMS[key][500:])
+    return Deposit(place, "7", key, writer.finish(), ("\\Seen",), 1_700_000_000_000)
+
+
+def store_in(tree: Path, layout: Any, disk: WatchedDisk) -> MaildirStore:
+    return MaildirStore(tree / "mail", layout=layout, memory_limit=MEMORY_LIMIT, disk=disk)
+
+
+def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Whether the work ended in order; False when it was killed."""
+    child = os.fork()
+    if child == 0:
+        asyncio.run(work())
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status not in (0, 9):
+        raise RuntimeError(f"the store ended with status {status}")
+    return status == 0
+
+
+def main(directory: Path, layout: str) -> None:
+    for at in count(1):
+        tree = directory / f"killed before step {at:03}"
+        tree.mkdir()
+        disk = WatchedDisk(killing(at), whole=at % 2 == 0)
+        if in_child(lambda: scenario(store_in(tree, layout, disk), tree)):  # noqa: B023
+            shutil.rmtree(tree)
+            break
+    tree = directory / "killed again and again while it recovered"
+    tree.mkdir()
+    in_child(lambda: crashed_commit(store_in(tree, layout, WatchedDisk()), tree))
+    for at in count(1):
+        disk = WatchedDisk(killing(at))
+        if in_child(lambda: only_recovery(store_in(tree, layout, disk), tree)):  # noqa: B023
+            break
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
