@@ -58,6 +58,31 @@ async def test_a_live_job_compares_again_by_its_schedule(tmp_path: Path) -> None
         await engine.until(job.id, lambda seen: seen.progress.downloaded_items == 2)
 
 
+async def test_a_job_that_selects_no_folder_looks_for_one_now_and_then_and_not_all_the_time(tmp_path: Path) -> None:
+    async with ScriptedServer(Honest({b"INBOX": mailbox(1)})) as server, running(tmp_path, server.source()) as engine:
+        nothing = calls.WantedStrategy(kind="selected-folders", folders=["Nowhere"])
+        job = await watching(engine, strategy=nothing)
+        assert job.progress.total_items == 0
+        for _ in range(3):
+            await engine.commands.jobs_sync(calls.JobParams(job=job.id))
+        assert len(server.asked("LIST")) == 4
+
+
+async def test_a_folder_that_is_gone_is_not_looked_for_all_the_time(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(1), b"Old": mailbox(1)})
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), interval=0.2) as engine:
+        job = await watching(engine)
+        del honest.mailboxes[b"Old"]
+        listed = len(server.asked("LIST"))
+        honest.mailboxes[b"INBOX"].add(2, b"new\r\n")
+        await engine.until(job.id, lambda seen: seen.progress.downloaded_items == 3)
+        honest.mailboxes[b"INBOX"].add(3, b"new\r\n")
+        await engine.until(job.id, lambda seen: seen.progress.downloaded_items == 4)
+        assert len(server.asked("LIST")) - listed <= 4
+        folders = (await engine.commands.folders_list(calls.FolderListParams(job=job.id))).folders
+        assert {folder.name: folder.downloaded_items for folder in folders} == {"INBOX": 3, "Old": 1}
+
+
 async def test_asking_to_compare_says_why_it_could_not_be_done(tmp_path: Path) -> None:
     honest = Honest({b"INBOX": mailbox(1)})
     async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:

@@ -62,7 +62,7 @@ class Account:
         Raises at once what a person still has to mend, so that a refused password is not tried again and again.
         """
         if self._attention is not None:
-            raise self._attention
+            raise NeedsAttention(self._attention.kind, self._attention.message, hint=self._attention.hint)
         async with self._turns:
             opened = await self._take()
             try:

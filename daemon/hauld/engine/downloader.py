@@ -85,6 +85,7 @@ class Downloader:
     ) -> None:
         self.in_progress: set[int] = set()
         self.stored = 0
+        self.selected: frozenset[int] = frozenset()
         self.unreadable: list[Folder] = []
         self._job = job
         self._account = account
@@ -108,6 +109,7 @@ class Downloader:
             listed = [folder async for folder in session.folders()]
             known = await self._state.record_folders(self._account.number, listed)
         self._folders = {folder.number: folder for folder in known if self._selected(folder)}
+        self.selected = frozenset(self._folders)
         day_ago = self._workshop.clock.now_ms() - DAY_MS
         await self._state.retry_failed(self._job.number, before=day_ago)
         compared = [folder for folder in self._folders.values() if due(folder)]

@@ -6,7 +6,9 @@ What is transient never fails a job: it waits, says why and until when, and goes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
 from collections.abc import Iterable
 
@@ -14,8 +16,8 @@ from hauld.engine.account import Account
 from hauld.engine.downloader import Downloader, Workshop
 from hauld.engine.limits import Slots
 from hauld.engine.progress import Meter
-from hauld.errors import Fatal, HaulError, NeedsAttention, Refused
-from hauld.model import Folder, Job, JobStatus, Phase, Trouble
+from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
+from hauld.model import Folder, FolderKind, Job, JobStatus, Phase, Trouble
 from hauld.retry import decide
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ class JobKeeper:
         self._state = workshop.state
         self._slots = slots
         self._downloader: Downloader | None = None
-        self._compared: dict[int, float] = {}
+        self._looked = -math.inf
+        self._due: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._askers: list[asyncio.Future[None]] = []
 
@@ -58,22 +61,25 @@ class JobKeeper:
                 raise
             log.exception("job %s broke; this is a defect of hauld", self.job.id, extra={"event": "job.broke"})
             trouble = Trouble("internal", f"{type(error).__name__}: a defect of hauld; its log has the details.")
-            self.job = await self._state.move_job(self.job.number, JobStatus.FAILED, error=trouble)
+            await self._move(JobStatus.FAILED, error=trouble)
         finally:
             self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."))
 
     async def sync(self) -> None:
-        """Compare every folder now; returns when that is done, and raises why it could not be done."""
+        """Compare every folder now; returns when that is done, and raises why it could not be done. A job that is importing
+        is not waited for: it compares again when it is through."""
+        self._wake.set()
+        if self.job.status is JobStatus.RUNNING:
+            return
         asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._askers.append(asker)
-        self._wake.set()
         await asker
 
     # --- the main path ---
 
     async def _import(self) -> None:
         if self.job.status is JobStatus.PENDING:
-            self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.CONNECTING)
+            await self._move(JobStatus.RUNNING, phase=Phase.CONNECTING)
         log.info(
             "job %s: import of account %s begins",
             self.job.id,
@@ -106,8 +112,11 @@ class JobKeeper:
         self._downloader = downloader
         await self._tell(Phase.CONNECTING)
         started = self._workshop.clock.monotonic()
-        compared = await downloader.compare(lambda folder: everything or self._due_in(folder) <= 0)
-        self._compared.update((folder.number, started) for folder in compared)
+        compared = await downloader.compare(lambda folder: everything or self._is_due(folder))
+        self._looked = started
+        intervals = self._account.settings.intervals
+        self._due |= {folder.number: started + intervals[folder.remote.kind] for folder in compared}
+        self._due = {number: due for number, due in self._due.items() if number in downloader.selected}
         counters = await self._state.counters(self.job.number)
         if counters.remaining:
             if self.job.status is JobStatus.COMPLETED:
@@ -147,26 +156,36 @@ class JobKeeper:
         else:
             trouble = self._account.failed(error, retry_at)
         if delay is None:
-            self.job = await self._state.move_job(self.job.number, JobStatus.FAILED, error=trouble)
+            await self._move(JobStatus.FAILED, error=trouble)
             log.error("job %s failed: %s", self.job.id, error, extra={"event": "job.failed", "job": self.job.id})
             return False
         if self.job.status is JobStatus.RUNNING:
-            await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
+            with contextlib.suppress(Transient):  # that it waits cannot be written down just now; it waits all the same
+                await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
         await self._pause(delay)
         return True
 
     async def _until_due(self) -> None:
-        folders = await self._state.folders(self._account.number)
-        waits = [self._due_in(folder) for folder in folders if folder.gone_at is None]
-        await self._pause(max(0.0, min(waits, default=0.0)))
+        """Wait for the first folder that is due; where there is none, look for one as often as at an inbox."""
+        soonest = min(self._due.values(), default=self._looked + self._account.settings.intervals[FolderKind.INBOX])
+        await self._pause(max(0.0, soonest - self._workshop.clock.monotonic()))
 
-    def _due_in(self, folder: Folder) -> float:
-        """Seconds until the folder is to be compared again by the schedule; a folder not compared by this run is due."""
-        compared = self._compared.get(folder.number)
-        if compared is None:
-            return 0.0
-        interval = self._account.settings.intervals[folder.remote.kind]
-        return compared + interval - self._workshop.clock.monotonic()
+    def _is_due(self, folder: Folder) -> bool:
+        """Whether the schedule has the folder compared now; one that this daemon has not compared yet is due."""
+        return self._due.get(folder.number, 0.0) <= self._workshop.clock.monotonic()
+
+    async def _move(self, to: JobStatus, *, phase: Phase | None = None, error: Trouble | None = None) -> None:
+        """A transition that has to be written down, however long the disk refuses."""
+        failures = 0
+        while True:
+            try:
+                self.job = await self._state.move_job(self.job.number, to, phase=phase, error=error)
+            except Transient as trouble:
+                failures += 1
+                log.warning("job %s cannot become %s yet: %s", self.job.id, to, trouble, extra={"event": "job.stuck"})
+                await self._workshop.clock.sleep(decide(trouble, failures, self._workshop.policy, random.random) or 0.0)
+            else:
+                return
 
     async def _pause(self, seconds: float) -> None:
         """Wait that long, or until somebody asks for a comparison."""
