@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import pty
 import signal
 import sqlite3
 import subprocess
@@ -27,6 +26,7 @@ from hauld.errors import Fatal, HaulError, ItemRejected, NeedsAttention, Refused
 from hauld.logs import PatientHandler, configure
 from support import keyrings
 from support.configs import ACCOUNT, write_config
+from support.terminal import open_terminal
 
 HAULD = Path(sys.executable).with_name("hauld")
 TESTS = Path(__file__).parents[1]
@@ -303,7 +303,7 @@ def test_no_password_is_no_password(tmp_path):
 
 
 def test_G7_a_password_that_is_typed_is_asked_for_twice_and_never_shown(tmp_path):
-    master, slave = pty.openpty()
+    master, slave = open_terminal()
     command = [HAULD, "secret", "set", "work", "--config", write_config(tmp_path, KEYRING)]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     terminal = {"stdin": slave, "stdout": slave, "stderr": slave, "start_new_session": True}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from rich.live import Live
 from haulapi.calls import Folder, Job, Progress
 from haulctl.bars import LINE_EVERY, Bars, PlainLines, drawing, in_progress, view
 from support.door import THROTTLED, folder, job
+from support.terminal import open_terminal
 
 
 def drawn(job: Job, folders: Sequence[Folder], width: int = 80) -> list[str]:
@@ -101,7 +101,7 @@ def test_where_stderr_is_no_terminal_lines_are_plain(monkeypatch: pytest.MonkeyP
 
 
 def test_on_a_terminal_there_are_bars_unless_it_is_a_dumb_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     with open(ours, "rb", buffering=0) as screen, open(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
         monkeypatch.setenv("TERM", "xterm")

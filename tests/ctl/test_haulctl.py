@@ -22,6 +22,7 @@ from haulctl.cli import ALIASES, SECTIONS, cli, run
 from haulctl.failure import Failure
 from hauld.errors import Refused, Throttled
 from support.door import REFUSED_SIGN_IN, Answers, account, daemon, done, folder, item, job
+from support.terminal import open_terminal
 
 HAULCTL = [sys.executable, "-c", "from haulctl.cli import main; main()"]
 
@@ -206,10 +207,9 @@ def test_C12_a_name_from_outside_cannot_act_on_the_terminal(haulctl: Any, answer
 
 
 def test_colours_are_for_terminals_and_not_for_those_who_want_none(path: Path) -> None:
-    import pty
 
     def on_a_terminal(**environment: str) -> bytes:
-        ours, theirs = pty.openpty()
+        ours, theirs = open_terminal()
         with open(ours, "rb", buffering=0) as screen:
             subprocess.run(
                 [*HAULCTL, "--socket", path, "list"],

@@ -41,7 +41,9 @@ class Session(Protocol):
         Raises ``ItemRejected`` (kind ``folder``) when this folder cannot be read while others can."""
         ...
 
-    def fetch(self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink) -> AsyncGenerator[Sequence[Outcome], None]:
+    def fetch(
+        self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink
+    ) -> AsyncGenerator[Sequence[Outcome], None]:
         """Exactly one outcome for each want, in any order, some at a time as they come. Raises ``StaleCursor`` before
         any byte when the folder is in another epoch."""
         ...

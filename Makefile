@@ -1,0 +1,53 @@
+# make demo     install into .venv and watch haul import a mailbox of its own
+# make test     everything a change must pass: lint, types, tests, coverage
+# make bench    import speed next to mbsync (apt-get install isync)
+# make lint     ruff and mypy alone
+# make clean    remove all that make has made
+#
+# Needs a Debian 12 or its like with make and python3-venv; touches nothing outside this directory, but for `make test`
+# as root, which installs dovecot-imapd.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+
+# as a variable, because it then holds for what builds the package, too
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test bench lint dovecot clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+demo: .venv/demo.stamp
+	@.venv/bin/hauld demo
+
+test: lint dovecot
+	.venv/bin/pytest -q -n 2 --cov --cov-report=term
+
+lint: .venv/test.stamp
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/test.stamp dovecot
+	.venv/bin/python tests/bench/import_speed.py
+
+dovecot:
+	@tests/support/provide-dovecot
+
+clean:
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	.venv/bin/pip install --quiet --use-pep517 --editable '.[demo]'
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt .venv/demo.stamp
+	.venv/bin/pip install --quiet --use-pep517 --editable '.[demo,test]'
+	@touch $@
