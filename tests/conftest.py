@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.dovecot import Dovecot, NoDovecot, User, private_dovecot
+pytest.register_assert_rewrite("contracts", "support")
+
+from support.dovecot import Dovecot, NoDovecot, User, private_dovecot  # noqa: E402 - after what it is to be rewritten by
 
 
 @pytest.fixture(scope="session")

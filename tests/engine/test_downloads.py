@@ -209,6 +209,70 @@ async def test_P12_a_folder_renumbered_in_the_middle_of_a_download_is_listed_afr
         assert engine.bodies() == sorted(honest.mailboxes[b"INBOX"].messages.values())
 
 
+async def test_P12_a_folder_renumbered_between_its_listing_and_its_download_is_listed_afresh(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(10), b"Sent": mailbox(5)})
+
+    @honest.instead_of("UID FETCH")
+    async def renumbers_the_other(client: Client, command: Command) -> None:
+        if b"BODY" in command.arguments:
+            honest.mailboxes[b"Sent"].uidvalidity = 2
+        await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), connections=1) as engine:
+        job = await engine.finish()
+        assert job.status == "completed"
+        sent = await items_of(engine, job, folder="Sent", status="completed")
+        assert sorted(item.key for item in sent) == [f"2.{uid}" for uid in range(1, 6)]
+        skipped = await items_of(engine, job, folder="Sent", status="skipped")
+        assert sorted(item.key for item in skipped) == [f"1.{uid}" for uid in range(1, 6)]
+        assert len(engine.bodies()) == 15
+
+
+async def test_P13_a_folder_that_is_renumbered_all_the_time_is_not_listed_all_the_time(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(5), b"Sent": mailbox(5)})
+
+    @honest.instead_of("EXAMINE")
+    async def renumbers(client: Client, command: Command) -> None:
+        for box in honest.mailboxes.values():
+            box.uidvalidity += 1
+        await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), connections=1) as engine:
+        job = await engine.create(live=False)
+        waiting = await engine.until(job.id, lambda seen: seen.phase == "waiting")
+        assert waiting.error is not None
+        assert waiting.error.kind == "epoch"
+        assert "'INBOX'" in waiting.error.message
+        assert len(server.asked("EXAMINE")) < 20
+
+
+async def test_a_folder_that_closes_before_its_items_came_makes_the_job_wait_and_name_it(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(5), b"Sent": mailbox(5)})
+    closed = [False]
+
+    @honest.instead_of("EXAMINE")
+    async def refuses(client: Client, command: Command) -> None:
+        if b"Sent" in command.arguments and closed[0]:
+            await client.send(command.no(b"[INUSE] somebody repairs it"))
+        else:
+            await honest.answer(client, command)
+
+    @honest.instead_of("UID FETCH")
+    async def closes_the_other(client: Client, command: Command) -> None:
+        closed[0] = closed[0] or b"BODY" in command.arguments
+        await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), connections=1) as engine:
+        job = await engine.create(live=False)
+        waiting = await engine.until(job.id, lambda seen: seen.phase == "waiting")
+        assert waiting.error is not None
+        assert "'Sent'" in waiting.error.message
+        assert waiting.progress.downloaded_items == 5
+        honest.be_honest()
+        done = await engine.ended(job.id)
+        assert (done.status, done.progress.downloaded_items) == ("completed", 10)
+
+
 async def test_N12_a_refused_password_is_sent_three_times_by_one_connection_and_then_no_more(tmp_path: Path) -> None:
     honest = Honest({b"INBOX": mailbox(3)}, password=b"another")
     async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
@@ -305,6 +369,22 @@ async def test_L14_what_a_crash_left_whole_is_adopted_at_the_next_start(tmp_path
             assert (done.status, done.progress.downloaded_items) == ("completed", 20)
             assert len(engine.bodies()) == 20
             assert len(honest.given) == 20 - left_whole
+
+
+class RenumbersMeanwhile(SqliteState):
+    """A ledger in which another listing opens a new epoch while a group is on its way to it."""
+
+    async def record_group(self, job: int | None, stored: list[Stored], setbacks: list[Setback]) -> Committed:
+        await self.begin_listing(1, "2")
+        return await super().record_group(job, stored, setbacks)
+
+
+async def test_P12_what_comes_after_its_epoch_has_passed_is_filed_nowhere(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(5)})
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), state=RenumbersMeanwhile) as engine:
+        job = await engine.finish()
+        assert (job.status, job.progress.downloaded_items, job.progress.skipped_items) == ("completed", 0, 5)
+        assert engine.bodies() == []
 
 
 async def test_two_jobs_that_want_the_same_items_fetch_each_once(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from haulapi import calls
+from hauld.clock import SystemClock
+from hauld.engine.account import Account
 from hauld.errors import HaulError, NeedsAttention, Refused, Transient
-from hauld.model import JobStatus
-from support.engine import Engine, running
+from hauld.model import Job, JobStatus
+from hauld.state.sqlite import SqliteState
+from support.engine import Engine, running, settings
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 
@@ -302,3 +305,57 @@ async def test_an_account_is_tested_by_signing_in_and_listing_folders(tmp_path: 
         with pytest.raises(NeedsAttention) as refused:
             await engine.commands.accounts_test(calls.AccountParams(account="a"))
         assert refused.value.kind == "sign-in"
+
+
+class Broken:
+    """A source with a defect."""
+
+    def session(self) -> object:
+        raise ZeroDivisionError("this cannot be")
+
+
+async def test_R6_a_defect_fails_the_job_that_met_it_and_leaves_a_traceback_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ScriptedServer(Honest({b"INBOX": mailbox(2)}))
+    async with server, running(tmp_path, {"bad": Broken(), "good": server.source()}) as engine:  # type: ignore[dict-item]
+        failed = await engine.finish("bad")
+        assert (failed.status, failed.error.kind if failed.error else None) == ("failed", "internal")
+        assert "ZeroDivisionError" in caplog.text
+        assert (await engine.finish("good")).progress.downloaded_items == 2
+
+
+class Stuck(SqliteState):
+    """A ledger that refuses the first three moves."""
+
+    refusals = 3
+
+    async def move_job(self, *args: object, **options: object) -> Job:
+        if self.refusals:
+            self.refusals -= 1
+            raise Transient("locked", "Another program has locked the ledger.")
+        return await super().move_job(*args, **options)  # type: ignore[arg-type]
+
+
+async def test_L9_a_ledger_that_is_locked_for_a_while_delays_a_job_and_no_more(tmp_path: Path) -> None:
+    server = ScriptedServer(Honest({b"INBOX": mailbox(2)}))
+    async with server, running(tmp_path, server.source(), state=Stuck) as engine:
+        assert (await engine.finish()).status == "completed"
+
+
+async def test_a_session_that_nobody_uses_is_closed_after_a_while(tmp_path: Path) -> None:
+    gone = asyncio.Event()
+    honest = Honest({b"INBOX": mailbox(2)})
+
+    @honest.instead_of("LOGOUT")
+    async def leaves(client: Client, command: Command) -> None:
+        await honest.answer(client, command)
+        gone.set()
+
+    async with ScriptedServer(honest) as server:
+        account = Account(settings("a", connections=1, interval=60), 1, server.source(), SystemClock(), idle_limit=0.01)
+        async with account.session() as session:
+            assert session.alive
+        async with asyncio.timeout(30):
+            await gone.wait()
+        assert account.connections == 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hauld.clock import Clock
 from hauld.errors import HaulError, NeedsAttention
-from hauld.model import FolderKind, Trouble
+from hauld.model import Folder, FolderKind, Trouble, matches
 from hauld.sources.base import Session, Source
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ class AccountSettings:
 class Account:
     """One account: at most ``connections`` sessions, kept open for a while between uses."""
 
-    def __init__(self, settings: AccountSettings, number: int, source: Source, clock: Clock) -> None:
+    def __init__(
+        self, settings: AccountSettings, number: int, source: Source, clock: Clock, idle_limit: float = IDLE_LIMIT
+    ) -> None:
         self.settings = settings
         self.number = number
         self.source = source
@@ -45,6 +47,7 @@ class Account:
         self._released = asyncio.Event()
         self.sign_in_failures = 0
         self._clock = clock
+        self._idle_limit = idle_limit
         self._turns = asyncio.Semaphore(settings.connections)
         self._idle: list[_Open] = []
         self._open = 0
@@ -75,6 +78,10 @@ class Account:
             else:
                 await self._drop(opened)
 
+    def wants(self, folder: Folder) -> bool:
+        """Whether the configuration lets jobs have the folder's items."""
+        return matches(folder.name, self.settings.folders, self.settings.exclude)
+
     def listing(self, folder: int) -> asyncio.Lock:
         """Held while a folder is listed: two jobs never list one folder at the same time."""
         return self._listing.setdefault(folder, asyncio.Lock())
@@ -101,7 +108,7 @@ class Account:
 
     def _keep(self, opened: _Open) -> None:
         loop = asyncio.get_running_loop()
-        opened.timer = loop.call_later(IDLE_LIMIT, self._expire, opened)
+        opened.timer = loop.call_later(self._idle_limit, self._expire, opened)
         self._idle.append(opened)
 
     def _expire(self, opened: _Open) -> None:

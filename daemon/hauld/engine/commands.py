@@ -148,7 +148,12 @@ class Commands:
             raise Refused("invalid_params", "Name either a job or an account.")
         if params.job is not None:
             job = await self._state.job(params.job)
-            listed = await self._state.folder_progress(job=job.number)
+            account = self._supervisor.accounts.get(job.account_name)
+            listed = [
+                progress
+                for progress in await self._state.folder_progress(job=job.number)
+                if account is None or progress.counters.total or account.wants(progress.folder)
+            ]
         else:
             listed = await self._state.folder_progress(account=self._known(str(params.account)).number)
         return calls.FolderList(folders=[folder_on_the_wire(progress) for progress in listed])

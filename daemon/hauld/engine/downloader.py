@@ -37,7 +37,6 @@ from hauld.model import (
     Setback,
     Trouble,
     Want,
-    matches,
 )
 from hauld.retry import RetryPolicy
 from hauld.sources.base import Session
@@ -129,11 +128,10 @@ class Downloader:
         return compared
 
     def _selected(self, folder: Folder) -> bool:
-        settings = self._account.settings
         return (
             folder.gone_at is None
             and folder.remote.selectable
-            and matches(folder.name, settings.folders, settings.exclude)
+            and self._account.wants(folder)
             and self._job.strategy.selects(folder.name)
         )
 
@@ -220,6 +218,9 @@ class Downloader:
             except StaleCursor:
                 this.plan.drop(batch.folder)
                 this.relist.add(batch.folder.number)
+            except ItemRejected as error:
+                this.plan.drop(batch.folder)
+                await self._set_unreadable(batch.folder, error)
 
     async def _fetch(self, session: Session, batch: Batch, this: _Pass) -> None:
         """Fetch one batch under the byte budget. Whatever happens, what did not come is free for the next try."""

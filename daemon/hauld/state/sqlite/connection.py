@@ -1,0 +1,133 @@
+"""One SQLite connection on a thread of its own. Every statement is one hop to that thread and back, so what belongs together
+goes in one: a batch through ``many``, a result whole through ``all``.
+
+What SQLite raises leaves here as what to do next: ``Transient`` when the database is locked or the disk is in trouble,
+``Fatal`` when the file is damaged. Anything else is a mistake of ours and stays what it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
+
+import aiosqlite
+
+from hauld.errors import Fatal, HaulError, Transient
+
+Value: TypeAlias = str | int | bytes | None
+
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+DISK = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Connection:
+    """Statements of one connection. Without a transaction each statement is one."""
+
+    def __init__(self, path: Path, raw: aiosqlite.Connection) -> None:
+        self._path = path
+        self._raw = raw
+
+    async def all(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
+        """Every row of the result."""
+        with translated(self._path):
+            return list(await self._raw.execute_fetchall(sql, parameters))
+
+    async def one(self, sql: str, **parameters: Value) -> sqlite3.Row | None:
+        """The first row, or None."""
+        rows = await self.all(sql, **parameters)
+        return rows[0] if rows else None
+
+    async def run(self, sql: str, **parameters: Value) -> int:
+        """How many rows the statement changed."""
+        with translated(self._path):
+            return (await self._raw.execute(sql, parameters)).rowcount
+
+    async def many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """The statement once for each of the rows."""
+        with translated(self._path):
+            await self._raw.executemany(sql, rows)
+
+    async def script(self, sql: str) -> None:
+        """Several statements at once."""
+        with translated(self._path):
+            await self._raw.executescript(sql)
+
+    @asynccontextmanager
+    async def transaction(self, begin: str = "BEGIN IMMEDIATE") -> AsyncIterator[None]:
+        """Commit on leaving; take everything back on leaving with an error, or cancelled.
+
+        The thread takes statements in their order: a statement or a commit that was cancelled while under way is done
+        before the rollback, which has no effect when nothing is open.
+        """
+        try:
+            await self.run(begin)
+            yield
+            await self.run("COMMIT")
+        except BaseException:
+            await self._raw.rollback()
+            raise
+
+
+@asynccontextmanager
+async def connect(path: Path, access: str, *, patience: float, pragmas: Sequence[str] = ()) -> AsyncIterator[Connection]:
+    """A connection, closed on leaving. ``access`` is in SQLite's words (https://www.sqlite.org/uri.html); ``patience`` is how
+    many seconds it waits for another process that has the database locked."""
+    with translated(path):
+        uri = f"file:{quote(str(path))}?{access}"
+        raw = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=patience)
+    try:
+        raw.row_factory = sqlite3.Row
+        connection = Connection(path, raw)
+        for pragma in pragmas:
+            await connection.run(f"PRAGMA {pragma}")
+        yield connection
+    finally:
+        with translated(path):
+            await raw.close()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """What SQLite raises, as an error that says what happens next."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        ours = translation(error, path)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def translation(error: sqlite3.DatabaseError, path: Path) -> HaulError | None:
+    """What an error of SQLite means for the state at ``path``; None when it tells of a mistake in this program."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in LOCKED:
+        return Transient(
+            "locked",
+            f"The state {path} is locked by another process: {error}.",
+            hint=f"See which one has it: fuser -v {path}",
+        )
+    if code in DISK:
+        return Transient(
+            "disk",
+            f"The state {path} cannot be read or written: {error}.",
+            hint="See whether its disk is full, read-only or failing, and who owns the file.",
+        )
+    return damage(path, str(error)) if code in DAMAGED else None
+
+
+def damage(path: Path, finding: str) -> Fatal:
+    """The database file is damaged; ``finding`` is what SQLite says of it."""
+    return Fatal(
+        "damaged",
+        f"The state {path} is damaged: {finding}.",
+        hint=(
+            f"Nothing was changed. Put a sound copy in its place, or move {path.name}, {path.name}-wal and {path.name}-shm"
+            " aside to begin with an empty ledger; stored files stay where they are."
+        ),
+    )

@@ -1,0 +1,80 @@
+"""Downloads: what is still to be fetched, and the commit that says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hauld.model import ItemStatus, PendingItem, Placed, Setback, Stored
+from hauld.state.base import Committed
+from hauld.state.sqlite.connection import Value
+from hauld.state.sqlite.part import Part
+from hauld.state.sqlite.queries import load
+from hauld.state.sqlite.rows import pack, pending_of, text
+
+SQL = load("downloads.sql")
+NAMED = 20
+"""How many items an event names, so that a large group does not make a large event."""
+
+
+class Downloads(Part):
+    """Promises: ``State``, downloading."""
+
+    async def pending(self, job: int, folder: int, *, below: int | None, limit: int) -> Sequence[PendingItem]:
+        rows = await self._database.reader.all(
+            SQL["pending"], job=job, folder=folder, below=below, limit=limit, now=self._clock.now_ms()
+        )
+        return [pending_of(row) for row in rows]
+
+    async def next_retry(self, job: int) -> int | None:
+        row = await self._database.reader.one(SQL["next_retry"], job=job, now=self._clock.now_ms())
+        return None if row is None else row["next_retry_at"]
+
+    async def record_group(self, job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback]) -> Committed:
+        now = self._clock.now_ms()
+        async with self._database.writing() as write:
+            await write.run(SQL["clear_results"])
+            await write.many(SQL["put_stored"], map(_stored_columns, stored))
+            await write.many(SQL["put_setback"], map(_setback_columns, setbacks))
+            await write.run(SQL["judge_results"])
+            refused = await write.all(SQL["refused_results"])
+            completed = await write.run(SQL["complete_items"], now=now)
+            await write.run(SQL["claim_for_job"], job=job)
+            await write.run(SQL["tell_stored"], job=job, named=NAMED, now=now)
+            if setbacks:
+                await write.run(SQL["set_back_items"], now=now)
+                await write.run(SQL["tell_failed"], job=job, named=NAMED, now=now)
+        return Committed(completed, tuple(row["item"] for row in refused))
+
+    async def adopt(self, placed: Sequence[Placed]) -> int:
+        now = self._clock.now_ms()
+        async with self._database.writing() as write:
+            await write.run(SQL["clear_results"])
+            await write.many(SQL["find_placed"], map(_placed_columns, placed))
+            completed = await write.run(SQL["complete_items"], now=now)
+            await write.run(SQL["claim_for_all"])
+            await write.run(SQL["tell_stored"], job=None, named=NAMED, now=now)
+        return completed
+
+    async def retry_failed(self, job: int, before: int | None = None) -> int:
+        async with self._database.writing() as write:
+            return await write.run(SQL["retry_failed"], job=job, before=before, now=self._clock.now_ms())
+
+
+def _stored_columns(stored: Stored) -> tuple[Value, ...]:
+    placed = stored.placed
+    flags = None if stored.flags is None else pack(stored.flags)
+    return stored.item, placed.epoch, placed.key, placed.size, placed.sha256, placed.path, flags, stored.size_differs
+
+
+def _setback_columns(setback: Setback) -> tuple[Value, ...]:
+    return setback.item, _becomes(setback), setback.kind, text(setback.reason), setback.attempt
+
+
+def _placed_columns(placed: Placed) -> tuple[Value, ...]:
+    return placed.size, placed.sha256, placed.path, placed.folder, placed.epoch, placed.key, placed.identity
+
+
+def _becomes(setback: Setback) -> ItemStatus:
+    if not setback.final:
+        return ItemStatus.PENDING
+    return ItemStatus.SKIPPED if setback.skip else ItemStatus.FAILED

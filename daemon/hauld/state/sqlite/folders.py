@@ -1,0 +1,128 @@
+"""Folders and their listings: what the origin has, and what it has no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hauld.errors import Refused, StaleCursor
+from hauld.model import Folder, Page, RemoteFolder, RemoteItem, Trouble
+from hauld.state.sqlite.connection import Connection, Value
+from hauld.state.sqlite.part import Part
+from hauld.state.sqlite.queries import load
+from hauld.state.sqlite.rows import fetching_order, folder_of, pack, pack_trouble, text
+
+SQL = load("folders.sql")
+
+EPOCH_PASSED = "The origin gave the folder's items new identities before this one was downloaded."
+GONE = "The origin had it no more before it was downloaded."
+
+
+class Folders(Part):
+    """Promises: ``State``, folders and listings."""
+
+    async def record_folders(self, account: int, listed: Sequence[RemoteFolder]) -> Sequence[Folder]:
+        async with self._database.writing() as write:
+            await write.many(SQL["put_folder"], [_folder_columns(account, remote) for remote in listed])
+            names = pack([remote.raw.hex() for remote in listed])
+            for lost in await write.all(SQL["lose_folders"], account=account, listed=names, now=self._clock.now_ms()):
+                skipped = await self._skip_unstored(write, lost["number"], lost["epoch"], "gone", GONE)
+                await self._tell(write, "folder.gone", {"skipped": skipped}, folder=lost["name"])
+            known = await write.all(SQL["folders_of_account"], account=account)
+        return sorted((folder for folder in map(folder_of, known) if folder.gone_at is None), key=fetching_order)
+
+    async def folders(self, account: int) -> Sequence[Folder]:
+        known = await self._database.reader.all(SQL["folders_of_account"], account=account)
+        return sorted(map(folder_of, known), key=fetching_order)
+
+    async def set_directory(self, folder: int, directory: str) -> None:
+        async with self._database.writing() as write:
+            await write.run(SQL["set_directory"], folder=folder, directory=directory)
+
+    async def set_folder_error(self, folder: int, error: Trouble | None) -> None:
+        async with self._database.writing() as write:
+            await write.run(SQL["set_folder_error"], folder=folder, error=pack_trouble(error))
+
+    async def begin_listing(self, folder: int, epoch: str) -> None:
+        async with self._database.writing() as write:
+            before = await _folder(write, folder)
+            if before.epoch != epoch:
+                await self._turn_epoch(write, before, epoch)
+            await write.run(SQL["forget_named"], folder=folder)
+            await write.run(SQL["open_listing"], folder=folder)
+
+    async def _turn_epoch(self, write: Connection, folder: Folder, epoch: str) -> None:
+        await write.run(SQL["open_epoch"], folder=folder.number, epoch=epoch)
+        if folder.epoch is None:
+            return
+        skipped = await self._skip_unstored(write, folder.number, folder.epoch, "epoch", EPOCH_PASSED)
+        now = self._clock.now_ms()
+        kept = await write.run(SQL["remove_rest"], folder=folder.number, epoch=folder.epoch, now=now)
+        data: dict[str, object] = {"from": folder.epoch, "to": epoch, "skipped": skipped, "kept": kept}
+        await self._tell(write, "folder.epoch", data, folder=folder.name)
+
+    async def _skip_unstored(self, write: Connection, folder: int, epoch: str | None, kind: str, reason: str) -> int:
+        now = self._clock.now_ms()
+        return await write.run(SQL["skip_unstored"], folder=folder, epoch=epoch, kind=kind, reason=reason, now=now)
+
+    async def record_page(self, folder: int, page: Page, jobs: Sequence[int]) -> int:
+        here: dict[str, Value] = {"folder": folder, "epoch": page.epoch}
+        now = self._clock.now_ms()
+        async with self._database.writing() as write:
+            await _check_epoch(write, folder, page)
+            await write.run(SQL["clear_page"])
+            await write.many(SQL["put_on_page"], map(_item_columns, page.items))
+            new = await write.run(SQL["add_items"], **here, now=now)
+            await write.run(SQL["find_page"], **here)
+            if new < len(page.items):
+                for statement in ("refresh_items", "revive_items", "exclude_items"):
+                    await write.run(SQL[statement], now=now)
+            await write.run(SQL["want_page"], jobs=pack(list(jobs)))
+            await write.run(SQL["name_page"], folder=folder)
+            await write.run(SQL["count_page"], folder=folder, new=new)
+        return new
+
+    async def finish_listing(self, folder: int, page: Page) -> int:
+        now = self._clock.now_ms()
+        async with self._database.writing() as write:
+            known = await _check_epoch(write, folder, page)
+            listing = await write.one(SQL["close_listing"], folder=folder)
+            if listing is None:
+                raise StaleCursor(f"No listing of folder {known.name!r} was begun.", epoch=page.epoch)
+            gone = 0
+            if page.whole:
+                gone = await write.run(SQL["remove_unnamed"], folder=folder, epoch=page.epoch, now=now, reason=GONE)
+            await write.run(SQL["forget_named"], folder=folder)
+            await write.run(SQL["finish_listing"], folder=folder, cursor=page.cursor, now=now)
+            await self._tell(write, "folder.listed", {"new": listing["new"], "gone": gone}, folder=known.name)
+        return gone
+
+    async def want_known(self, job: int, folder: int) -> int:
+        async with self._database.writing() as write:
+            return await write.run(SQL["want_known"], job=job, folder=folder)
+
+
+async def _folder(write: Connection, number: int) -> Folder:
+    row = await write.one(SQL["folder"], folder=number)
+    if row is None:
+        raise Refused("not_found", f"There is no folder number {number}.")
+    return folder_of(row)
+
+
+async def _check_epoch(write: Connection, number: int, page: Page) -> Folder:
+    """The folder, if the page is of its epoch."""
+    folder = await _folder(write, number)
+    if folder.epoch != page.epoch:
+        raise StaleCursor(
+            f"A page of folder {folder.name!r} is of epoch {page.epoch}, but the folder is in {folder.epoch}.",
+            epoch=folder.epoch,
+        )
+    return folder
+
+
+def _folder_columns(account: int, remote: RemoteFolder) -> tuple[Value, ...]:
+    return account, remote.raw, pack(remote.path), text(remote.name), remote.kind, remote.selectable
+
+
+def _item_columns(item: RemoteItem) -> tuple[Value, ...]:
+    skip = None if item.skip is None else text(item.skip)
+    return item.key, item.ordinal, item.size, pack(item.flags), item.date, skip

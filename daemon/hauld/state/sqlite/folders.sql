@@ -1,0 +1,168 @@
+-- Folders and their listings: what the origin has. Statements that may change every item of a folder say OR ROLLBACK:
+-- what breaks them ends the whole transaction, so that SQLite need not keep, in memory, every page they change.
+
+-- put_folder --
+-- A folder as it is listed now.
+INSERT INTO folders (account, raw, path, name, kind, selectable)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (account, raw) DO UPDATE SET
+    path = excluded.path,
+    name = excluded.name,
+    kind = excluded.kind,
+    selectable = excluded.selectable,
+    gone_at = NULL;
+
+-- lose_folders --
+-- Folders that are not listed any more; what is listed is given as hexadecimal names. Without a cursor, a folder that comes
+-- back is listed whole.
+UPDATE folders SET gone_at = :now, cursor = NULL
+WHERE account = :account AND gone_at IS NULL AND lower(hex(raw)) NOT IN (SELECT value FROM json_each(:listed))
+RETURNING number, name, epoch;
+
+-- folders_of_account --
+-- All folders of an account.
+SELECT * FROM folders WHERE account = :account;
+
+-- folder --
+-- One folder by its number.
+SELECT * FROM folders WHERE number = :folder;
+
+-- set_directory --
+-- Where the store keeps the folder.
+UPDATE folders SET directory = :directory WHERE number = :folder;
+
+-- set_folder_error --
+-- Why this folder cannot be read.
+UPDATE folders SET error = :error WHERE number = :folder;
+
+-- open_epoch --
+-- The folder's keys mean something new: no cursor leads there.
+UPDATE folders SET epoch = :epoch, cursor = NULL WHERE number = :folder;
+
+-- skip_unstored --
+-- What goes with an epoch, or with a folder, and was never stored will not come any more.
+UPDATE OR ROLLBACK items SET
+    status = 'skipped',
+    error_kind = :kind,
+    error_text = :reason,
+    error_since = :now,
+    next_retry_at = NULL,
+    removed_at = coalesce(removed_at, :now),
+    updated_at = :now
+WHERE folder = :folder AND epoch = :epoch AND status IN ('pending', 'failed');
+
+-- remove_rest --
+-- What is left of an epoch is no longer at the origin.
+UPDATE OR ROLLBACK items SET removed_at = :now, updated_at = :now WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL;
+
+-- forget_named --
+-- A listing has named nothing so far.
+DELETE FROM named WHERE folder = :folder;
+
+-- open_listing --
+-- A listing begins, in place of one that broke off.
+INSERT OR REPLACE INTO listings (folder) VALUES (:folder);
+
+-- close_listing --
+-- A listing is done; how many new items it has shown. No row when none was begun.
+DELETE FROM listings WHERE folder = :folder RETURNING new;
+
+-- clear_page --
+-- Room for the next page.
+DELETE FROM page;
+
+-- put_on_page --
+-- One item of the page.
+INSERT INTO page (key, ordinal, size, flags, date, skip) VALUES (?, ?, ?, ?, ?, ?);
+
+-- add_items --
+-- What is new on the page, to be downloaded or to be skipped with the reason.
+INSERT INTO items (
+    folder, epoch, key, ordinal, status, size, flags, date, error_kind, error_text, error_since, created_at, updated_at
+)
+SELECT
+    :folder, :epoch, key, ordinal, iif(skip IS NULL, 'pending', 'skipped'), size, flags, date,
+    iif(skip IS NULL, NULL, 'excluded'), skip, iif(skip IS NULL, NULL, :now), :now, :now
+FROM page WHERE true ORDER BY rowid
+ON CONFLICT (folder, epoch, key) DO NOTHING;
+
+-- find_page --
+-- The rows of what is on the page.
+UPDATE page SET item = (SELECT number FROM items WHERE folder = :folder AND epoch = :epoch AND items.key = page.key);
+
+-- refresh_items --
+-- What is listed again is there, with its flags as they are now; the size of a stored item is that of its bytes.
+UPDATE items SET
+    flags = page.flags,
+    date = coalesce(page.date, items.date),
+    size = iif(items.status = 'completed', items.size, coalesce(page.size, items.size)),
+    removed_at = NULL,
+    updated_at = :now
+FROM page
+WHERE items.number = page.item AND (
+    items.removed_at IS NOT NULL
+    OR items.flags <> page.flags
+    OR items.date IS NOT coalesce(page.date, items.date)
+    OR (items.status <> 'completed' AND items.size IS NOT coalesce(page.size, items.size))
+);
+
+-- revive_items --
+-- What was skipped because the origin no longer had it, or because it was excluded, is wanted again now that it is listed.
+UPDATE items SET
+    status = 'pending', retry_count = 0, error_kind = NULL, error_text = NULL, error_since = NULL, updated_at = :now
+FROM page
+WHERE items.number = page.item AND page.skip IS NULL
+    AND items.status = 'skipped' AND items.error_kind IN ('excluded', 'gone', 'epoch');
+
+-- exclude_items --
+-- What waited to be downloaded and is excluded now is skipped with the reason.
+UPDATE items SET
+    status = 'skipped', error_kind = 'excluded', error_text = page.skip, error_since = :now, next_retry_at = NULL,
+    updated_at = :now
+FROM page
+WHERE items.number = page.item AND page.skip IS NOT NULL AND items.status = 'pending';
+
+-- want_page --
+-- The jobs want everything on the page.
+INSERT INTO wants (item, job, folder, outcome)
+SELECT items.number, jobs.value, items.folder, items.status
+FROM page CROSS JOIN items ON items.number = page.item CROSS JOIN json_each(:jobs) AS jobs
+WHERE true
+ON CONFLICT (item, job) DO NOTHING;
+
+-- name_page --
+-- What is on the page has been named.
+INSERT INTO named (folder, item) SELECT :folder, item FROM page WHERE true ON CONFLICT DO NOTHING;
+
+-- count_page --
+-- New items count for the listing they are part of.
+UPDATE listings SET new = new + :new WHERE folder = :folder;
+
+-- remove_unnamed --
+-- What a whole listing did not name is gone; what was never stored will not come any more.
+UPDATE OR ROLLBACK items SET
+    removed_at = :now,
+    updated_at = :now,
+    next_retry_at = NULL,
+    error_kind = iif(status IN ('pending', 'failed'), 'gone', error_kind),
+    error_text = iif(status IN ('pending', 'failed'), :reason, error_text),
+    error_since = iif(status IN ('pending', 'failed'), :now, error_since),
+    status = iif(status IN ('pending', 'failed'), 'skipped', status)
+WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM named WHERE named.folder = :folder AND named.item = items.number);
+
+-- finish_listing --
+-- The whole-folder listing stands here.
+UPDATE folders SET cursor = :cursor, last_sync_at = :now WHERE number = :folder;
+
+-- want_known --
+-- The job wants what the ledger has of the folder and the origin still has. Where the counters say that it wants everything
+-- there already, no item is looked at: that is how it mostly is when nothing has changed.
+INSERT INTO wants (item, job, folder, outcome)
+SELECT items.number, :job, items.folder, items.status
+FROM folders
+CROSS JOIN folder_counters AS known ON known.folder = folders.number
+LEFT JOIN job_counters AS wanted ON wanted.job = :job AND wanted.folder = folders.number
+CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch
+WHERE folders.number = :folder AND coalesce(wanted.total, 0) < known.total AND items.removed_at IS NULL
+ON CONFLICT (item, job) DO NOTHING;

@@ -1,0 +1,95 @@
+"""Who may open the state, and whether it may be opened: checked before anything is written, so that what is refused here is
+left exactly as it was found."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from haulapi.faults import Exit
+from hauld.errors import Fatal, Transient
+from hauld.state.sqlite.connection import connect, damage
+from hauld.state.sqlite.schema import refuse_foreign
+
+ALWAYS_CHECKED = 32 * 1024 * 1024
+"""Bytes; a file up to this size is checked at every start, because that takes no time one would notice."""
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock file beside the database; a directory that is missing is made. The lock goes with the process, however
+    it ends; the file stays."""
+    lock = path.with_name(path.name + ".lock")
+    with reachable(lock):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with reachable(lock):
+            take(path, lock, descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take(path: Path, lock: Path, descriptor: int) -> None:
+    """Lock, and leave our process number for whoever is refused."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        raise Fatal(
+            "locked",
+            f"The state {path} is in use by another hauld (process {holder or 'unknown'}, lock file {lock}).",
+            hint="One daemon works on one state: stop the other, or give this one a state of its own.",
+            exit_code=Exit.TRY_AGAIN,
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def make(path: Path) -> None:
+    """An empty file where there is none, for its owner alone; SQLite gives the files beside it the same rights."""
+    with reachable(path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[None]:
+    """Trouble with the file is trouble with the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise Transient(
+            "disk",
+            f"{path} cannot be opened: {error.strerror}.",
+            hint="See whether its directory belongs to the user that hauld runs as, and whether the disk is full or read-only.",
+        ) from error
+
+
+async def examine(path: Path, patience: float, always_checked: int = ALWAYS_CHECKED) -> None:
+    """Raise ``Fatal`` unless the file is ours, of a schema we know, and sound.
+
+    Soundness is checked when the file is small, or when the last daemon did not close it: then its log still lies beside it.
+    A large file that was closed in order is trusted, so that a start stays fast; damage in it shows when it is read.
+    """
+    size = size_of(path)
+    if size == 0:
+        return
+    closed_in_order = size_of(path.with_name(path.name + "-wal")) == 0
+    access = "mode=ro&immutable=1" if closed_in_order else "mode=ro"  # the first leaves no files of its own behind
+    async with connect(path, access, patience=patience) as database:
+        await refuse_foreign(database, path)
+        if size <= always_checked or not closed_in_order:
+            [finding] = await database.all("PRAGMA quick_check(1)")
+            if finding[0] != "ok":
+                raise damage(path, " ".join(finding[0].split()))
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 where there is no file."""
+    if path.is_dir():
+        raise damage(path, "it is a directory")
+    return path.stat().st_size if path.exists() else 0

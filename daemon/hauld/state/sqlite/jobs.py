@@ -1,0 +1,161 @@
+"""Accounts and jobs: what people asked for, and the moves a job may make."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hauld.errors import Refused
+from hauld.model import Counters, Job, JobStatus, Phase, Strategy, Trouble, check_move
+from hauld.state.sqlite.connection import Connection
+from hauld.state.sqlite.part import Part
+from hauld.state.sqlite.queries import load
+from hauld.state.sqlite.rows import counters_of, job_of, pack_strategy, pack_trouble, text
+
+SQL = load("jobs.sql")
+ALPHABET = string.ascii_lowercase + string.digits
+CANDIDATES = 10
+"""How many jobs an ambiguous prefix is answered with."""
+
+
+class Jobs(Part):
+    """Promises: ``State``, accounts and jobs."""
+
+    async def account(self, identity: str, name: str, source: str) -> int:
+        async with self._database.writing() as write:
+            row = await write.one(SQL["name_account"], identity=identity, name=name, source=source)
+        return _number(row)
+
+    async def create_job(
+        self,
+        account: int,
+        strategy: Strategy,
+        *,
+        live: bool,
+        priority: int,
+        requester: str | None,
+        start: bool,
+        idempotency_key: str | None,
+    ) -> tuple[Job, bool]:
+        async with self._database.writing() as write:
+            made = await write.one(SQL["job_of_key"], account=account, idempotency_key=idempotency_key)
+            if made is not None:
+                return job_of(made), False
+            row = await write.one(
+                SQL["add_job"],
+                id="job_" + "".join(secrets.choice(ALPHABET) for _ in range(12)),
+                account=account,
+                strategy=pack_strategy(strategy),
+                queued=start,
+                live=live,
+                priority=priority,
+                requester=None if requester is None else text(requester),
+                idempotency_key=idempotency_key,
+                now=self._clock.now_ms(),
+            )
+            job = await _job(write, _number(row))
+            await self._tell_status(write, None, job)
+        return job, True
+
+    async def job(self, prefix: str) -> Job:
+        rows = await self._database.reader.all(SQL["jobs_of_prefix"], prefix=prefix, limit=CANDIDATES)
+        if not rows:
+            raise Refused("not_found", f"There is no job {prefix!r}.", hint="`haulctl list` shows all jobs.")
+        if len(rows) > 1:
+            candidates = [row["id"] for row in rows]
+            raise Refused(
+                "ambiguous",
+                f"More than one job starts with {prefix!r}: {', '.join(candidates)}.",
+                hint="Give more of the id.",
+                candidates=candidates,
+            )
+        return job_of(rows[0])
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        account: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[Job]:
+        before = None if after is None else (await self.job(after)).number
+        rows = await self._database.reader.all(SQL["list_jobs"], status=status, account=account, before=before, limit=limit)
+        return [job_of(row) for row in rows]
+
+    async def job_counts(self) -> Mapping[JobStatus, int]:
+        rows = await self._database.reader.all(SQL["job_counts"])
+        return {JobStatus(row["status"]): row["jobs"] for row in rows}
+
+    async def move_job(self, job: int, to: JobStatus, *, phase: Phase | None = None, error: Trouble | None = None) -> Job:
+        async with self._database.writing() as write:
+            before = await _job(write, job)
+            if not (to is before.status is JobStatus.PENDING and not before.queued):
+                check_move(before.id, before.status, to)
+            now = self._clock.now_ms()
+            moved = await write.run(
+                SQL["move_job"],
+                number=job,
+                **{"from": before.status},
+                to=to,
+                phase=phase if to is JobStatus.RUNNING else None,
+                error=pack_trouble(_since(error, before.error, now)),
+                now=now,
+            )
+            assert moved == 1, "nobody else writes inside this transaction"
+            after = await _job(write, job)
+            await self._tell_status(write, before.status, after)
+        return after
+
+    async def synced(self, job: int) -> Job:
+        async with self._database.writing() as write:
+            await write.run(SQL["set_synced"], number=job, now=self._clock.now_ms())
+            return await _job(write, job)
+
+    async def set_phase(self, job: int, phase: Phase, error: Trouble | None = None) -> None:
+        async with self._database.writing() as write:
+            before = await _job(write, job)
+            if before.status is not JobStatus.RUNNING:
+                raise Refused("wrong_state", f"Job {before.id} is {before.status}; only a running job is {phase}.")
+            now = self._clock.now_ms()
+            error = _since(error, before.error, now)
+            if (phase, error) == (before.phase, before.error):
+                return
+            await write.run(SQL["set_phase"], number=job, phase=phase, error=pack_trouble(error), now=now)
+            await self._tell(write, "job.phase", {"phase": phase, **_reason(error)}, job=before.id)
+
+    async def counters(self, job: int) -> Counters:
+        row = await self._database.reader.one(SQL["job_counters"], job=job)
+        return Counters() if row is None else counters_of(row)
+
+    async def _tell_status(self, write: Connection, before: JobStatus | None, job: Job) -> None:
+        data = {"from": before, "to": job.status, "phase": job.phase, **_reason(job.error)}
+        await self._tell(write, "job.status", data, job=job.id)
+
+
+async def _job(connection: Connection, number: int) -> Job:
+    row = await connection.one(SQL["job"], number=number)
+    if row is None:
+        raise Refused("not_found", f"There is no job number {number}.")
+    return job_of(row)
+
+
+def _since(error: Trouble | None, before: Trouble | None, now: int) -> Trouble | None:
+    """Trouble that does not say since when it lasts: since the same kind was first seen."""
+    if error is None or error.since is not None:
+        return error
+    return replace(error, since=before.since if before is not None and before.kind == error.kind else now)
+
+
+def _reason(error: Trouble | None) -> dict[str, object]:
+    return {"kind": None, "reason": None} if error is None else {"kind": error.kind, "reason": error.message}
+
+
+def _number(row: sqlite3.Row | None) -> int:
+    assert row is not None, "RETURNING gives the row"
+    number = row["number"]
+    assert isinstance(number, int)
+    return number

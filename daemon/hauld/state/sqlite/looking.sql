@@ -1,0 +1,47 @@
+-- Looking: what the ledger says, changing nothing.
+
+-- account_totals --
+-- What is known of an account: folders the origin still has, their last comparison, items, and bytes that are stored.
+SELECT
+    count(*) FILTER (WHERE folders.gone_at IS NULL) AS folders,
+    max(folders.last_sync_at) AS last_sync_at,
+    coalesce(sum(folder_counters.total), 0) AS items,
+    coalesce(sum(folder_counters.bytes), 0) AS bytes
+FROM folders LEFT JOIN folder_counters ON folder_counters.folder = folders.number
+WHERE folders.account = :account;
+
+-- progress_of_job --
+-- The folders of the job's account with what the job wants in them; those that are gone, or hold no items by their nature, only
+-- where it wants something.
+SELECT folders.*, jobs.strategy, counted.total, counted.downloaded, counted.failed, counted.skipped, counted.bytes
+FROM jobs
+JOIN folders ON folders.account = jobs.account
+LEFT JOIN job_counters AS counted ON counted.job = jobs.number AND counted.folder = folders.number
+WHERE jobs.number = :job AND ((folders.gone_at IS NULL AND folders.selectable) OR counted.total > 0);
+
+-- progress_of_account --
+-- The folders of an account with what is known in them; in the same manner.
+SELECT folders.*, counted.total, counted.downloaded, counted.failed, counted.skipped, counted.bytes
+FROM folders LEFT JOIN folder_counters AS counted ON counted.folder = folders.number
+WHERE folders.account = :account AND ((folders.gone_at IS NULL AND folders.selectable) OR counted.total > 0);
+
+-- items_of_job --
+-- Items that a job wants, by number. Each folder and outcome gives its first few from the index, so that a page costs the same
+-- however many items there are.
+SELECT items.*, folders.name AS folder_name
+FROM items JOIN folders ON folders.number = items.folder
+WHERE items.number IN (
+    SELECT candidates.number
+    FROM job_counters
+    CROSS JOIN folders AS chosen ON chosen.number = job_counters.folder
+    CROSS JOIN json_each(:outcomes) AS outcomes
+    CROSS JOIN items AS candidates
+    WHERE job_counters.job = :job AND (:folder IS NULL OR chosen.name = :folder)
+        AND candidates.number IN (
+            SELECT wants.item FROM wants
+            WHERE wants.job = job_counters.job AND wants.folder = job_counters.folder
+                AND wants.outcome = outcomes.value AND wants.item > :after
+            ORDER BY wants.item LIMIT :limit
+        )
+)
+ORDER BY items.number LIMIT :limit;

@@ -1,0 +1,27 @@
+"""What the parts of the ledger stand on: the database, the clock, and telling events in the transaction at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hauld.clock import Clock
+from hauld.state.sqlite.connection import Connection
+from hauld.state.sqlite.database import Database
+from hauld.state.sqlite.queries import load
+from hauld.state.sqlite.rows import pack, text
+
+EVENTS = load("events.sql")
+
+
+class Part:
+    """``patience`` is how many seconds another process may have the database locked before that is an error."""
+
+    def __init__(self, path: Path, clock: Clock, *, patience: float = 5.0) -> None:
+        self._database = Database(path, patience)
+        self._clock = clock
+
+    async def _tell(
+        self, write: Connection, kind: str, data: dict[str, object], *, job: str | None = None, folder: str | None = None
+    ) -> None:
+        name = None if folder is None else text(folder)
+        await write.run(EVENTS["tell"], now=self._clock.now_ms(), kind=kind, job=job, folder=name, data=pack(data))

@@ -1,0 +1,42 @@
+-- Tables of the writer's own connection, gone when it closes. Those of one transaction are emptied before they are used.
+
+-- Folders that are being listed, and how many new items that has shown so far.
+CREATE TEMP TABLE listings (
+    folder INTEGER PRIMARY KEY,
+    new INTEGER NOT NULL DEFAULT 0
+);
+
+-- What the pages of these listings have named.
+CREATE TEMP TABLE named (
+    folder INTEGER NOT NULL,
+    item INTEGER NOT NULL,
+    PRIMARY KEY (folder, item)
+) WITHOUT ROWID;
+
+-- One page of a listing, in the source's order; item is found once the rows are there.
+CREATE TEMP TABLE page (
+    key TEXT NOT NULL UNIQUE ON CONFLICT REPLACE,
+    ordinal INTEGER NOT NULL,
+    size INTEGER,
+    flags TEXT NOT NULL,
+    date INTEGER,
+    skip TEXT,
+    item INTEGER
+);
+
+-- What became of the items of one group. verdict is 'applied', 'settled' (nothing is left to do) or 'refused'.
+CREATE TEMP TABLE results (
+    item INTEGER PRIMARY KEY ON CONFLICT IGNORE,
+    becomes TEXT NOT NULL,
+    epoch TEXT,
+    key TEXT,
+    size INTEGER,
+    sha256 TEXT,
+    path TEXT,
+    flags TEXT,
+    size_differs INTEGER,
+    error_kind TEXT,
+    error_text TEXT,
+    attempt INTEGER,
+    verdict TEXT
+);

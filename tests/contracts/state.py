@@ -1,0 +1,868 @@
+"""What every state promises (``hauld.state.base``), as tests. An implementation subclasses ``StateContract`` and gives a
+``state`` fixture: started, empty, on the fixture ``clock``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from hauld.errors import Refused, StaleCursor
+from hauld.model import (
+    MOVES,
+    Counters,
+    Event,
+    Folder,
+    FolderKind,
+    Item,
+    ItemStatus,
+    Job,
+    JobStatus,
+    Page,
+    Phase,
+    Placed,
+    RemoteFolder,
+    RemoteItem,
+    Setback,
+    Stored,
+    Strategy,
+    Trouble,
+)
+from hauld.state.base import Committed, State
+
+NOON = 1_767_225_600_000
+INBOX = RemoteFolder(b"INBOX", ("INBOX",), FolderKind.INBOX)
+WORK = RemoteFolder(b"Work", ("Work",))
+IDENTITY = "imap:example.org:ann"
+
+
+class SetClock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now / 1000
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+    def pass_seconds(self, seconds: float) -> int:
+        self.now += int(seconds * 1000)
+        return self.now
+
+
+def remote(uids: Iterable[int], epoch: str = "7", **more: object) -> list[RemoteItem]:
+    """Items of these UIDs, 100 bytes and one each."""
+    return [replace(RemoteItem(f"{epoch}.{uid}", uid, 100 + uid), **more) for uid in uids]  # type: ignore[arg-type]
+
+
+def page(uids: Iterable[int], epoch: str = "7", **more: object) -> Page:
+    return Page(epoch, remote(uids, epoch, **more))
+
+
+def placed(uid: int, epoch: str = "7", folder: bytes = INBOX.raw, size: int | None = None) -> Placed:
+    size = 100 + uid if size is None else size
+    return Placed(IDENTITY, folder, epoch, f"{epoch}.{uid}", size, f"{uid:064x}", f"{folder.decode()}/{epoch}.{uid}")
+
+
+@dataclass
+class Scene:
+    """An account with two folders and a job, and the usual steps on the way of an item."""
+
+    state: State
+    account: int
+    job: Job
+    inbox: Folder
+    work: Folder
+
+    @classmethod
+    async def set(cls, state: State) -> Scene:
+        account = await state.account(IDENTITY, "ann", "imap")
+        inbox, work = await state.record_folders(account, [WORK, INBOX])
+        return cls(state, account, await create(state, account), inbox, work)
+
+    async def list(self, uids: Iterable[int], *, folder: Folder | None = None, epoch: str = "7", job: Job | None = None) -> int:
+        """A whole listing of one page; how many items are gone."""
+        number = (folder or self.inbox).number
+        await self.state.begin_listing(number, epoch)
+        whole = replace(page(uids, epoch), cursor=b"cursor", whole=True)
+        await self.state.record_page(number, whole, [(job or self.job).number])
+        return await self.state.finish_listing(number, whole)
+
+    async def number(self, uid: int, epoch: str = "7", job: Job | None = None) -> int:
+        return (await self.item(uid, epoch, job)).number
+
+    async def item(self, uid: int, epoch: str = "7", job: Job | None = None) -> Item:
+        items = await self.state.items((job or self.job).number, limit=1000)
+        return next(item for item in items if item.key == f"{epoch}.{uid}")
+
+    async def store(self, uids: Iterable[int], *, epoch: str = "7", job: Job | None = None) -> Committed:
+        group = [Stored(await self.number(uid, epoch, job), placed(uid, epoch)) for uid in uids]
+        return await self.state.record_group((job or self.job).number, group, ())
+
+    async def set_back(self, uid: int, **more: bool) -> Committed:
+        setback = Setback(await self.number(uid), "missing", "The answer left it out.", **more)
+        return await self.state.record_group(self.job.number, (), [setback])
+
+    async def pending(self, job: Job | None = None) -> list[str]:
+        items = await self.state.pending((job or self.job).number, self.inbox.number, below=None, limit=1000)
+        return [item.key for item in items]
+
+    async def told(self, kind: str) -> list[Event]:
+        return [event for event in await self.state.events(0) if event.kind == kind]
+
+
+async def create(state: State, account: int, *, start: bool = True, strategy: Strategy | None = None) -> Job:
+    job, _ = await state.create_job(
+        account,
+        strategy or Strategy(),
+        live=True,
+        priority=2,
+        requester="tests",
+        start=start,
+        idempotency_key=None,
+    )
+    return job
+
+
+class StateContract:
+    @pytest.fixture
+    def clock(self) -> SetClock:
+        return SetClock()
+
+    @pytest.fixture
+    def state(self, clock: SetClock) -> State:
+        raise NotImplementedError("an implementation gives its own")
+
+    @pytest.fixture
+    async def scene(self, state: State) -> Scene:
+        return await Scene.set(state)
+
+    @pytest.fixture(autouse=True)
+    async def _agrees_with_itself(self, state: State) -> object:
+        """Whatever a test did, counters and rows agree after it."""
+        yield
+        assert await state.check() == []
+
+    # --- accounts ---
+
+    async def test_an_account_keeps_its_number_when_its_label_changes(self, state: State) -> None:
+        number = await state.account(IDENTITY, "ann", "imap")
+        assert await state.account("imap:example.org:bob", "ann", "imap") != number
+        job = await create(state, number)
+        assert await state.account(IDENTITY, "renamed", "imap") == number
+        renamed = await state.job(job.id)
+        assert (renamed.account, renamed.account_name, renamed.source) == (number, "renamed", "imap")
+
+    async def test_account_totals_tell_folders_items_bytes_and_the_last_comparison(self, scene: Scene, clock: SetClock) -> None:
+        empty = await scene.state.account_totals(scene.account)
+        assert (empty.folders, empty.items, empty.bytes, empty.last_sync_at) == (2, 0, 0, None)
+        await scene.list([1, 2, 3])
+        await scene.store([1, 2])
+        await scene.state.record_folders(scene.account, [INBOX])
+        totals = await scene.state.account_totals(scene.account)
+        assert (totals.folders, totals.items, totals.bytes, totals.last_sync_at) == (1, 3, 203, clock.now)
+
+    # --- jobs ---
+
+    async def test_a_new_job_is_pending_and_queued_and_told(self, scene: Scene, clock: SetClock) -> None:
+        strategy = Strategy("selected-folders", ("Work/*", "Päivä"), ("Spam",))
+        job = await create(scene.state, scene.account, strategy=strategy)
+        assert re.fullmatch("job_[a-z0-9]{12}", job.id)
+        assert (job.status, job.queued, job.phase, job.error) == (JobStatus.PENDING, True, None, None)
+        assert (job.strategy, job.live, job.priority, job.requester) == (strategy, True, 2, "tests")
+        assert (job.created_at, job.updated_at, job.started_at, job.completed_at) == (clock.now, clock.now, None, None)
+        assert await scene.state.job(job.id) == job
+        event = (await scene.told("job.status"))[-1]
+        assert (event.job, event.time, event.data["from"], event.data["to"]) == (job.id, clock.now, None, "pending")
+
+    async def test_a_job_created_without_start_is_not_queued_until_it_is_started(self, scene: Scene) -> None:
+        job = await create(scene.state, scene.account, start=False)
+        assert (job.status, job.queued) == (JobStatus.PENDING, False)
+        started = await scene.state.move_job(job.number, JobStatus.PENDING)
+        assert (started.status, started.queued) == (JobStatus.PENDING, True)
+        with pytest.raises(Refused, match="pending"):
+            await scene.state.move_job(job.number, JobStatus.PENDING)
+
+    async def test_the_same_idempotency_key_gives_the_job_it_made_before(self, scene: Scene) -> None:
+        async def ask(account: int, key: str | None) -> tuple[str, bool]:
+            job, new = await scene.state.create_job(
+                account, Strategy(), live=True, priority=2, requester=None, start=True, idempotency_key=key
+            )
+            return job.id, new
+
+        first, new = await ask(scene.account, "once")
+        assert new
+        assert await ask(scene.account, "once") == (first, False)
+        other = await scene.state.account("imap:example.org:bob", "bob", "imap")
+        assert (await ask(other, "once"))[1]
+        assert (await ask(scene.account, None))[0] != (await ask(scene.account, None))[0]
+
+    async def test_a_job_is_found_by_any_unambiguous_prefix(self, scene: Scene) -> None:
+        random = scene.job.id.removeprefix("job_")
+        for prefix in (scene.job.id, "job_" + random[:5], random[:5], "job_"):
+            assert (await scene.state.job(prefix)).id == scene.job.id
+        with pytest.raises(Refused) as missing:
+            await scene.state.job("job_" + random[:5] + "!")
+        assert missing.value.kind == "not_found"
+        other = await create(scene.state, scene.account)
+        with pytest.raises(Refused) as ambiguous:
+            await scene.state.job("job_")
+        assert ambiguous.value.kind == "ambiguous"
+        assert sorted(ambiguous.value.candidates) == sorted([scene.job.id, other.id])
+
+    async def test_jobs_come_newest_first_a_page_at_a_time(self, scene: Scene) -> None:
+        ids = [scene.job.id, *[(await create(scene.state, scene.account)).id for _ in range(4)]]
+        first = await scene.state.jobs(limit=3)
+        assert [job.id for job in first] == ids[:1:-1]
+        rest = await scene.state.jobs(limit=3, after=first[-1].id)
+        assert [job.id for job in rest] == ids[1::-1]
+
+    async def test_jobs_are_listed_by_status_and_account(self, scene: Scene) -> None:
+        bob = await scene.state.account("imap:example.org:bob", "bob", "imap")
+        other = await create(scene.state, bob)
+        await scene.state.move_job(scene.job.number, JobStatus.PAUSED)
+        assert [job.id for job in await scene.state.jobs(status=JobStatus.PAUSED)] == [scene.job.id]
+        assert [job.id for job in await scene.state.jobs(account=bob)] == [other.id]
+        assert await scene.state.jobs(status=JobStatus.PAUSED, account=bob) == []
+        assert await scene.state.job_counts() == {JobStatus.PAUSED: 1, JobStatus.PENDING: 1}
+
+    async def test_every_allowed_move_is_made_and_every_other_refused(self, scene: Scene) -> None:
+        ways = {
+            JobStatus.PENDING: [],
+            JobStatus.RUNNING: [JobStatus.RUNNING],
+            JobStatus.PAUSED: [JobStatus.PAUSED],
+            JobStatus.COMPLETED: [JobStatus.RUNNING, JobStatus.COMPLETED],
+            JobStatus.FAILED: [JobStatus.FAILED],
+            JobStatus.CANCELLED: [JobStatus.CANCELLED],
+        }
+        for before, way in ways.items():
+            for after in JobStatus:
+                job = await create(scene.state, scene.account)
+                for step in way:
+                    await scene.state.move_job(job.number, step)
+                if after in MOVES[before]:
+                    assert (await scene.state.move_job(job.number, after)).status is after
+                else:
+                    with pytest.raises(Refused) as refused:
+                        await scene.state.move_job(job.number, after)
+                    assert refused.value.kind == "wrong_state"
+                    assert (await scene.state.job(job.id)).status is before
+
+    async def test_a_move_is_told_with_its_reason_and_keeps_its_times(self, scene: Scene, clock: SetClock) -> None:
+        number = scene.job.number
+        began = clock.pass_seconds(1)
+        running = await scene.state.move_job(number, JobStatus.RUNNING, phase=Phase.CONNECTING)
+        assert (running.started_at, running.phase, running.queued) == (began, Phase.CONNECTING, False)
+        done = clock.pass_seconds(1)
+        completed = await scene.state.move_job(number, JobStatus.COMPLETED)
+        assert (completed.completed_at, completed.last_sync_at, completed.phase) == (done, done, None)
+        clock.pass_seconds(1)
+        again = await scene.state.move_job(number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
+        assert again.started_at == began
+        trouble = Trouble("auth", "The password was refused.", "Change it.", since=5)
+        failed = await scene.state.move_job(number, JobStatus.FAILED, error=trouble)
+        assert failed.error == trouble
+        assert (failed.updated_at, failed.last_sync_at) == (clock.now, done)
+        told = [(event.data["from"], event.data["to"], event.data["phase"]) for event in await scene.told("job.status")]
+        assert told[1:] == [
+            ("pending", "running", "connecting"),
+            ("running", "completed", None),
+            ("completed", "running", "downloading"),
+            ("running", "failed", None),
+        ]
+        assert (await scene.told("job.status"))[-1].data["reason"] == "The password was refused."
+        assert (await scene.state.move_job(number, JobStatus.PENDING)).error is None
+
+    async def test_moving_a_job_that_does_not_exist_is_refused(self, state: State) -> None:
+        with pytest.raises(Refused) as refused:
+            await state.move_job(99, JobStatus.RUNNING)
+        assert refused.value.kind == "not_found"
+
+    async def test_a_comparison_that_found_nothing_is_dated_and_not_told(self, scene: Scene, clock: SetClock) -> None:
+        await scene.state.move_job(scene.job.number, JobStatus.RUNNING)
+        await scene.state.move_job(scene.job.number, JobStatus.COMPLETED)
+        before = await scene.state.last_event()
+        now = clock.pass_seconds(60)
+        assert (await scene.state.synced(scene.job.number)).last_sync_at == now
+        assert (await scene.state.job(scene.job.id)).status is JobStatus.COMPLETED
+        assert await scene.state.last_event() == before
+
+    async def test_a_phase_is_told_once_and_says_why_the_job_waits(self, scene: Scene, clock: SetClock) -> None:
+        number = scene.job.number
+        await scene.state.move_job(number, JobStatus.RUNNING, phase=Phase.CONNECTING)
+        trouble = Trouble("network", "The server is not reachable.", retry_at=clock.now + 2000)
+        for _ in range(2):
+            await scene.state.set_phase(number, Phase.WAITING, trouble)
+        waiting = await scene.state.job(scene.job.id)
+        assert (waiting.phase, waiting.error) == (Phase.WAITING, replace(trouble, since=clock.now))
+        [event] = await scene.told("job.phase")
+        assert (event.job, event.data["phase"], event.data["kind"]) == (scene.job.id, "waiting", "network")
+        since = clock.now
+        clock.pass_seconds(9)
+        await scene.state.set_phase(number, Phase.WAITING, replace(trouble, retry_at=clock.now))
+        error = (await scene.state.job(scene.job.id)).error
+        assert error is not None
+        assert (error.since, error.retry_at) == (since, clock.now)
+        await scene.state.set_phase(number, Phase.LISTING)
+        assert (await scene.state.job(scene.job.id)).error is None
+
+    async def test_only_a_running_job_has_a_phase(self, scene: Scene) -> None:
+        with pytest.raises(Refused) as refused:
+            await scene.state.set_phase(scene.job.number, Phase.LISTING)
+        assert refused.value.kind == "wrong_state"
+        assert (await scene.state.move_job(scene.job.number, JobStatus.PAUSED, phase=Phase.LISTING)).phase is None
+
+    # --- folders ---
+
+    async def test_folders_come_in_fetching_order_and_keep_their_numbers(self, state: State) -> None:
+        account = await state.account(IDENTITY, "ann", "imap")
+        listed = [
+            RemoteFolder(b"Trash", ("Trash",), FolderKind.TRASH),
+            RemoteFolder(b"b", ("b",)),
+            RemoteFolder(b"a&AOk-", ("a", "é"), selectable=False),
+            INBOX,
+        ]
+        folders = await state.record_folders(account, listed)
+        assert [folder.name for folder in folders] == ["INBOX", "a/é", "b", "Trash"]
+        assert [folder.remote for folder in folders] == [listed[3], listed[2], listed[1], listed[0]]
+        assert await state.record_folders(account, listed) == folders
+        assert await state.folders(account) == folders
+
+    async def test_two_raw_names_that_read_alike_are_two_folders(self, state: State) -> None:
+        account = await state.account(IDENTITY, "ann", "imap")
+        twins = [RemoteFolder(b"x", ("x",)), RemoteFolder(b"&AHg-", ("x",))]
+        assert len({folder.number for folder in await state.record_folders(account, twins)}) == 2
+
+    async def test_a_folder_that_is_listed_no_more_is_gone_and_what_was_not_stored_is_skipped(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        now = clock.pass_seconds(1)
+        assert [folder.name for folder in await scene.state.record_folders(scene.account, [WORK])] == ["Work"]
+        gone, work = await scene.state.folders(scene.account)
+        assert (gone.name, gone.gone_at, work.gone_at) == ("INBOX", now, None)
+        assert [item.status for item in await scene.state.items(scene.job.number)] == [ItemStatus.COMPLETED, ItemStatus.SKIPPED]
+        assert (await scene.state.counters(scene.job.number)).remaining == 0
+        clock.pass_seconds(1)
+        await scene.state.record_folders(scene.account, [WORK])
+        assert (await scene.state.folders(scene.account))[0].gone_at == now
+
+    async def test_a_folder_that_comes_back_is_listed_whole_and_wants_what_it_never_gave(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.state.record_folders(scene.account, [WORK])
+        back, _ = await scene.state.record_folders(scene.account, [WORK, INBOX])
+        assert (back.number, back.gone_at, back.cursor) == (scene.inbox.number, None, None)
+        await scene.list([1, 2])
+        assert await scene.pending() == ["7.2"]
+        assert (await scene.item(1)).status is ItemStatus.COMPLETED
+
+    async def test_a_folder_keeps_its_directory_and_says_why_it_cannot_be_read(self, scene: Scene) -> None:
+        trouble = Trouble("folder", "It cannot be opened.", "Look at its rights.", since=3)
+        await scene.state.set_directory(scene.inbox.number, "ann/INBOX")
+        await scene.state.set_folder_error(scene.inbox.number, trouble)
+        inbox, _ = await scene.state.folders(scene.account)
+        assert (inbox.directory, inbox.error) == ("ann/INBOX", trouble)
+        await scene.state.set_folder_error(scene.inbox.number, None)
+        assert (await scene.state.folders(scene.account))[0].error is None
+
+    async def test_P36_names_and_reasons_that_are_not_unicode_stop_nothing(self, scene: Scene) -> None:
+        odd = RemoteFolder(b"\xff\x00odd", ("\ud800", "a\x00b", "\x1b[31m"))
+        folder = (await scene.state.record_folders(scene.account, [INBOX, odd]))[1]
+        assert folder.remote == odd
+        await scene.state.begin_listing(folder.number, "7")
+        flags = ("\\Seen", "\udcff", 'quo"te')
+        await scene.state.record_page(folder.number, page([1], flags=flags), [scene.job.number])
+        await scene.state.record_page(folder.number, page([2], skip="too \ud800 large"), [scene.job.number])
+        await scene.state.record_page(folder.number, page([3]), [scene.job.number])
+        first, second, third = await scene.state.items(scene.job.number, folder=folder.name)
+        assert first.flags == flags
+        assert second.error is not None
+        assert "too" in second.error.message
+        committed = await scene.state.record_group(
+            scene.job.number, (), [Setback(third.number, "gone", "\udcff\x00", final=True)]
+        )
+        assert committed.refused == ()
+        assert (await scene.item(3)).status is ItemStatus.FAILED
+
+    # --- listings ---
+
+    async def test_new_items_are_pending_and_wanted_and_what_is_excluded_is_skipped(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        listed = [
+            RemoteItem("7.1", 1, 900, ("\\Seen", "$Work"), 123),
+            RemoteItem("7.2", 2),
+            RemoteItem("7.3", 3, 10**10, skip="It is larger than 1 GiB."),
+        ]
+        assert await scene.state.record_page(scene.inbox.number, Page("7", listed), [scene.job.number]) == 3
+        assert await scene.state.record_page(scene.inbox.number, Page("7", listed), [scene.job.number]) == 0
+        one, two, three = await scene.state.items(scene.job.number)
+        assert [item.status for item in (one, two, three)] == [ItemStatus.PENDING, ItemStatus.PENDING, ItemStatus.SKIPPED]
+        assert (one.key, one.size, one.flags, one.folder) == ("7.1", 900, ("\\Seen", "$Work"), "INBOX")
+        assert (two.size, two.flags, two.error) == (None, (), None)
+        assert three.error == Trouble("excluded", "It is larger than 1 GiB.", since=clock.now)
+        assert await scene.state.counters(scene.job.number) == Counters(total=3, skipped=1)
+        [first, _] = await scene.state.pending(scene.job.number, scene.inbox.number, below=3, limit=2)
+        assert (first.key, first.ordinal, first.size, first.date, first.retry_count) == ("7.2", 2, None, None, 0)
+
+    async def test_listing_a_folder_that_does_not_exist_is_refused(self, state: State) -> None:
+        with pytest.raises(Refused) as refused:
+            await state.begin_listing(99, "7")
+        assert refused.value.kind == "not_found"
+
+    async def test_P16_the_last_message_named_again_is_one_item(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        assert await scene.state.record_page(scene.inbox.number, page([5, 5]), [scene.job.number]) == 1
+        assert await scene.state.record_page(scene.inbox.number, page([5]), [scene.job.number]) == 0
+        assert (await scene.state.counters(scene.job.number)).total == 1
+
+    async def test_a_page_of_another_epoch_is_refused_whole(self, scene: Scene) -> None:
+        with pytest.raises(StaleCursor):
+            await scene.state.record_page(scene.inbox.number, page([1]), [scene.job.number])
+        await scene.state.begin_listing(scene.inbox.number, "8")
+        with pytest.raises(StaleCursor) as stale:
+            await scene.state.record_page(scene.inbox.number, page([1]), [scene.job.number])
+        assert stale.value.epoch == "8"
+        with pytest.raises(StaleCursor):
+            await scene.state.finish_listing(scene.inbox.number, Page("7", cursor=b"c", whole=True))
+        assert await scene.state.items(scene.job.number) == []
+
+    async def test_the_cursor_moves_only_with_a_finished_listing_which_is_told(self, scene: Scene, clock: SetClock) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, page([1, 2]), [scene.job.number])
+        inbox = (await scene.state.folders(scene.account))[0]
+        assert (inbox.epoch, inbox.cursor, inbox.last_sync_at) == ("7", None, None)
+        now = clock.pass_seconds(1)
+        last = Page("7", remote([3]), cursor=b"\x00cursor", whole=True)
+        await scene.state.record_page(scene.inbox.number, last, [scene.job.number])
+        assert await scene.state.finish_listing(scene.inbox.number, last) == 0
+        inbox = (await scene.state.folders(scene.account))[0]
+        assert (inbox.cursor, inbox.last_sync_at) == (b"\x00cursor", now)
+        [event] = await scene.told("folder.listed")
+        assert (event.folder, event.data["new"], event.data["gone"]) == ("INBOX", 3, 0)
+
+    async def test_P17_only_a_whole_listing_that_does_not_name_an_item_makes_it_gone(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2, 3, 4])
+        await scene.store([1])
+        await scene.set_back(3, final=True)
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        assert await scene.state.finish_listing(scene.inbox.number, Page("7", cursor=b"same")) == 0
+        assert (await scene.item(2)).removed_at is None
+        now = clock.pass_seconds(1)
+        assert await scene.list([4]) == 3
+        stored, pending, failed, named = [await scene.item(uid) for uid in (1, 2, 3, 4)]
+        assert (stored.status, stored.removed_at, stored.local_path) == (ItemStatus.COMPLETED, now, "INBOX/7.1")
+        for item in (pending, failed):
+            assert item.error is not None
+            assert (item.status, item.error.kind, item.removed_at) == (ItemStatus.SKIPPED, "gone", now)
+        assert (named.status, named.removed_at) == (ItemStatus.PENDING, None)
+        assert await scene.list([4]) == 0
+        assert await scene.state.counters(scene.job.number) == Counters(total=4, downloaded=1, skipped=2, bytes=101)
+
+    async def test_P17_a_listing_that_broke_off_names_nothing_for_the_next_one(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, page([1, 2]), [scene.job.number])
+        assert await scene.list([2]) == 1
+        assert (await scene.item(1)).removed_at is not None
+
+    async def test_P17_a_listing_that_was_not_begun_cannot_be_finished(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        with pytest.raises(StaleCursor):
+            await scene.state.finish_listing(scene.inbox.number, Page("7", cursor=b"c", whole=True))
+        assert (await scene.item(1)).removed_at is None
+
+    async def test_two_folders_are_listed_side_by_side(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.list([1, 2], folder=scene.work)
+        for folder in (scene.inbox, scene.work):
+            await scene.state.begin_listing(folder.number, "7")
+        for folder, uid in ((scene.inbox, 1), (scene.work, 2)):
+            await scene.state.record_page(folder.number, page([uid]), [scene.job.number])
+        for folder in (scene.inbox, scene.work):
+            assert await scene.state.finish_listing(folder.number, Page("7", cursor=b"c", whole=True)) == 1
+
+    async def test_an_item_that_is_listed_again_is_no_longer_removed(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.list([])
+        await scene.list([1, 2])
+        stored, unstored = await scene.item(1), await scene.item(2)
+        assert (stored.status, stored.removed_at) == (ItemStatus.COMPLETED, None)
+        assert (unstored.status, unstored.removed_at, unstored.error) == (ItemStatus.PENDING, None, None)
+        assert (await scene.state.counters(scene.job.number)).remaining == 1
+
+    async def test_a_listing_brings_flags_up_to_date_and_never_the_size_of_what_is_stored(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, page([1, 2], flags=("\\Seen",), size=5), [scene.job.number])
+        one, two = await scene.item(1), await scene.item(2)
+        assert (one.flags, one.size) == (("\\Seen",), 101)
+        assert (two.flags, two.size) == (("\\Seen",), 5)
+
+    async def test_what_is_excluded_later_is_skipped_and_what_is_no_longer_excluded_is_wanted(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.store([1])
+        await scene.set_back(3, final=True, skip=True)
+
+        async def list_with(skip: str | None) -> list[ItemStatus]:
+            await scene.state.begin_listing(scene.inbox.number, "7")
+            await scene.state.record_page(scene.inbox.number, page([1, 2, 3], skip=skip), [scene.job.number])
+            return [item.status for item in await scene.state.items(scene.job.number)]
+
+        assert await list_with("too large") == [ItemStatus.COMPLETED, ItemStatus.SKIPPED, ItemStatus.SKIPPED]
+        assert await list_with(None) == [ItemStatus.COMPLETED, ItemStatus.PENDING, ItemStatus.SKIPPED]
+
+    async def test_a_new_epoch_closes_the_old_one_and_keeps_what_is_stored(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2, 3])
+        await scene.store([1])
+        await scene.set_back(3, final=True)
+        now = clock.pass_seconds(1)
+        await scene.state.begin_listing(scene.inbox.number, "8")
+        inbox = (await scene.state.folders(scene.account))[0]
+        assert (inbox.epoch, inbox.cursor) == ("8", None)
+        stored = await scene.item(1)
+        assert (stored.status, stored.removed_at, stored.local_path) == (ItemStatus.COMPLETED, now, "INBOX/7.1")
+        for item in (await scene.item(2), await scene.item(3)):
+            assert item.error is not None
+            assert (item.status, item.error.kind) == (ItemStatus.SKIPPED, "epoch")
+        await scene.state.record_page(scene.inbox.number, page([1, 2], "8"), [scene.job.number])
+        assert await scene.pending() == ["8.2", "8.1"]
+        assert (await scene.state.counters(scene.job.number)).remaining == 2
+
+    async def test_an_epoch_that_comes_back_has_its_items_again(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.list([9], epoch="8")
+        await scene.list([1, 2])
+        assert (await scene.item(1)).removed_at is None
+        assert await scene.pending() == ["7.2"]
+
+    async def test_a_job_wants_what_is_known_once_and_not_what_is_gone(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4])
+        await scene.store([1])
+        await scene.set_back(2, final=True)
+        await scene.list([1, 2, 3])
+        late = await create(scene.state, scene.account)
+        assert await scene.state.want_known(late.number, scene.inbox.number) == 3
+        assert await scene.state.want_known(late.number, scene.inbox.number) == 0
+        assert await scene.state.counters(late.number) == Counters(total=3, failed=1, skipped=1)
+        await scene.state.begin_listing(scene.inbox.number, "8")
+        later = await create(scene.state, scene.account)
+        assert await scene.state.want_known(later.number, scene.inbox.number) == 0
+
+    # --- downloading ---
+
+    async def test_pending_items_come_newest_first_below_a_mark(self, scene: Scene) -> None:
+        await scene.list(range(1, 8))
+        await scene.store([6])
+        first = await scene.state.pending(scene.job.number, scene.inbox.number, below=None, limit=3)
+        assert [item.ordinal for item in first] == [7, 5, 4]
+        rest = await scene.state.pending(scene.job.number, scene.inbox.number, below=4, limit=9)
+        assert [item.ordinal for item in rest] == [3, 2, 1]
+        assert await scene.state.pending(scene.job.number, scene.work.number, below=None, limit=9) == []
+
+    async def test_only_what_the_job_wants_is_pending_for_it(self, scene: Scene) -> None:
+        await scene.list([1])
+        other = await create(scene.state, scene.account)
+        await scene.list([1, 2], job=other)
+        assert await scene.pending() == ["7.1"]
+        assert await scene.pending(other) == ["7.2", "7.1"]
+
+    async def test_nothing_waits_for_its_time_when_nothing_was_put_off(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.set_back(1)
+        assert await scene.state.next_retry(scene.job.number) is None
+
+    async def test_a_group_is_stored_counted_and_told_together(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2, 3])
+        now = clock.pass_seconds(1)
+        assert await scene.store([1, 3]) == Committed(2)
+        item = await scene.item(3)
+        assert (item.status, item.sha256, item.local_path) == (ItemStatus.COMPLETED, f"{3:064x}", "INBOX/7.3")
+        assert (item.downloaded_at, item.error, item.size) == (now, None, 103)
+        assert await scene.state.counters(scene.job.number) == Counters(total=3, downloaded=2, bytes=204)
+        [event] = await scene.told("item.stored")
+        assert (event.job, event.folder, event.time) == (scene.job.id, "INBOX", now)
+        assert event.data == {"count": 2, "bytes": 204, "items": [await scene.number(1), item.number]}
+
+    async def test_a_group_over_two_folders_is_told_by_folder_and_names_few_of_many(self, scene: Scene) -> None:
+        await scene.list(range(1, 101))
+        await scene.list([1], folder=scene.work)
+        items = await scene.state.items(scene.job.number)
+        folders = {"INBOX": b"INBOX", "Work": b"Work"}
+        everything = await scene.state.items(scene.job.number, limit=1000)
+        assert len(everything) == 101
+        assert len(items) == 100
+        group = [Stored(item.number, placed(int(item.key[2:]), folder=folders[item.folder])) for item in everything]
+        assert (await scene.state.record_group(scene.job.number, group, ())).stored == 101
+        inbox, work = sorted(await scene.told("item.stored"), key=lambda event: str(event.folder))
+        assert (inbox.folder, inbox.data["count"], work.folder, work.data["count"]) == ("INBOX", 100, "Work", 1)
+        named = inbox.data["items"]
+        assert isinstance(named, list)
+        assert len(named) < 100
+
+    async def test_an_empty_group_tells_nothing(self, scene: Scene) -> None:
+        before = await scene.state.last_event()
+        assert await scene.state.record_group(scene.job.number, (), ()) == Committed(0)
+        assert await scene.state.last_event() == before
+
+    async def test_an_item_that_two_jobs_want_is_fetched_once_and_skipped_by_the_other(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        other = await create(scene.state, scene.account)
+        await scene.state.want_known(other.number, scene.inbox.number)
+        await scene.store([1])
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, downloaded=1, bytes=101)
+        assert await scene.state.counters(other.number) == Counters(total=2, skipped=1)
+        assert await scene.pending(other) == ["7.2"]
+        assert [item.key for item in await scene.state.items(other.number, status=ItemStatus.COMPLETED)] == ["7.1"]
+
+    async def test_what_no_job_fetched_is_skipped_by_all(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.state.record_group(None, [Stored(await scene.number(1), placed(1))], ())
+        assert await scene.state.counters(scene.job.number) == Counters(total=1, skipped=1)
+        assert (await scene.told("item.stored"))[0].job is None
+
+    async def test_what_is_stored_already_is_left_alone(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        number = await scene.number(1)
+        await scene.store([1])
+        before = await scene.item(1)
+        again = Stored(number, replace(placed(1), path="elsewhere", size=5))
+        setback = Setback(number, "missing", "?", final=True)
+        assert await scene.state.record_group(scene.job.number, [again], [setback]) == Committed(0)
+        assert await scene.item(1) == before
+
+    async def test_an_item_twice_in_a_group_is_stored_once(self, scene: Scene) -> None:
+        await scene.list([1])
+        number = await scene.number(1)
+        stored = Stored(number, placed(1))
+        setback = Setback(number, "missing", "?", final=True)
+        assert await scene.state.record_group(scene.job.number, [stored, stored], [setback]) == Committed(1)
+        assert (await scene.item(1)).status is ItemStatus.COMPLETED
+
+    async def test_rows_of_another_epoch_and_unknown_ones_are_refused_and_the_rest_is_stored(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.store([3])
+        old, kept = await scene.number(1), await scene.number(3)
+        await scene.list([1], epoch="8")
+        new = await scene.number(1, "8")
+        group = [
+            Stored(old, placed(1)),
+            Stored(kept, placed(3)),
+            Stored(new, placed(1, "8")),
+            Stored(9999, placed(4)),
+        ]
+        setbacks = [Setback(await scene.number(2), "missing", "?", final=True), Setback(8888, "missing", "?")]
+        committed = await scene.state.record_group(scene.job.number, group, setbacks)
+        assert committed.stored == 1
+        assert sorted(committed.refused) == sorted([old, await scene.number(2), 8888, 9999])
+        assert (await scene.item(1)).status is ItemStatus.SKIPPED
+        assert (await scene.item(3)).status is ItemStatus.COMPLETED
+
+    async def test_bytes_filed_under_another_key_are_refused(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        number = await scene.number(1)
+        committed = await scene.state.record_group(scene.job.number, [Stored(number, placed(2))], ())
+        assert committed == Committed(0, (number,))
+        assert await scene.pending() == ["7.2", "7.1"]
+
+    async def test_the_true_size_counts_and_new_flags_are_kept(self, scene: Scene) -> None:
+        await scene.list([1])
+        stored = Stored(await scene.number(1), placed(1, size=7), flags=("\\Flagged",), size_differs=True)
+        await scene.state.record_group(scene.job.number, [stored], ())
+        item = await scene.item(1)
+        assert (item.size, item.flags) == (7, ("\\Flagged",))
+        assert (await scene.state.counters(scene.job.number)).bytes == 7
+
+    async def test_P2_a_setback_costs_an_attempt_and_the_item_stays_pending(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1])
+        since = clock.pass_seconds(1)
+        await scene.set_back(1)
+        clock.pass_seconds(1)
+        await scene.set_back(1)
+        await scene.set_back(1, attempt=False)
+        item = await scene.item(1)
+        assert (item.status, item.retry_count) == (ItemStatus.PENDING, 2)
+        assert item.error == Trouble("missing", "The answer left it out.", since=since)
+        assert await scene.pending() == ["7.1"]
+        assert await scene.told("item.failed") == []
+
+    async def test_P2_a_final_setback_makes_it_failed_visibly(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2])
+        await scene.set_back(1)
+        now = clock.pass_seconds(1)
+        await scene.set_back(1, final=True)
+        item = await scene.item(1)
+        assert (item.status, item.retry_count, item.error) == (
+            ItemStatus.FAILED,
+            2,
+            Trouble("missing", "The answer left it out.", since=now),
+        )
+        assert await scene.pending() == ["7.2"]
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, failed=1)
+        [event] = await scene.told("item.failed")
+        assert (event.job, event.folder) == (scene.job.id, "INBOX")
+        assert event.data == {"count": 1, "kinds": ["missing"], "items": [item.number]}
+
+    async def test_a_final_setback_that_skips_keeps_its_reason(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.set_back(1, final=True, skip=True)
+        item = await scene.item(1)
+        assert item.error is not None
+        assert (item.status, item.error.message) == (ItemStatus.SKIPPED, "The answer left it out.")
+        assert await scene.state.counters(scene.job.number) == Counters(total=1, skipped=1)
+        assert await scene.told("item.failed") == []
+
+    async def test_P2_failed_items_are_asked_for_again_with_fresh_attempts(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2, 3])
+        await scene.set_back(1, final=True)
+        noon = clock.pass_seconds(60)
+        await scene.set_back(2, final=True)
+        assert await scene.state.retry_failed(scene.job.number, before=noon) == 1
+        assert await scene.pending() == ["7.3", "7.1"]
+        assert await scene.state.retry_failed(scene.job.number) == 1
+        assert [(i.retry_count, i.error) for i in await scene.state.items(scene.job.number)] == [(0, None)] * 3
+        assert await scene.state.counters(scene.job.number) == Counters(total=3)
+        assert await scene.state.retry_failed(scene.job.number) == 0
+
+    async def test_a_job_asks_again_only_for_what_it_wants(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.set_back(1, final=True)
+        other = await create(scene.state, scene.account)
+        assert await scene.state.retry_failed(other.number) == 0
+
+    async def test_an_item_that_failed_and_came_after_all_is_downloaded(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.set_back(1, final=True)
+        await scene.store([1])
+        item = await scene.item(1)
+        assert (item.status, item.error) == (ItemStatus.COMPLETED, None)
+        assert await scene.state.counters(scene.job.number) == Counters(total=1, downloaded=1, bytes=101)
+
+    async def test_what_a_store_reports_is_adopted_once_by_all_that_want_it(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        other = await create(scene.state, scene.account)
+        await scene.state.want_known(other.number, scene.inbox.number)
+        strangers = [
+            replace(placed(2), identity="imap:example.org:bob"),
+            replace(placed(2), folder=b"Work"),
+            placed(2, "8"),
+            placed(77),
+        ]
+        assert await scene.state.adopt([placed(1), *strangers]) == 1
+        assert await scene.state.adopt([placed(1)]) == 0
+        item = await scene.item(1)
+        assert (item.status, item.local_path, item.sha256) == (ItemStatus.COMPLETED, "INBOX/7.1", f"{1:064x}")
+        for job in (scene.job, other):
+            assert await scene.state.counters(job.number) == Counters(total=2, downloaded=1, bytes=101)
+        [event] = await scene.told("item.stored")
+        assert (event.job, event.folder, event.data["count"]) == (None, "INBOX", 1)
+
+    # --- looking ---
+
+    async def test_progress_shows_every_folder_of_the_job_in_fetching_order(self, scene: Scene) -> None:
+        holder = RemoteFolder(b"Lists", ("Lists",), selectable=False)
+        await scene.state.record_folders(scene.account, [WORK, INBOX, holder])
+        await scene.list([1, 2])
+        await scene.store([1])
+        progress = await scene.state.folder_progress(job=scene.job.number)
+        assert [(each.folder.name, each.counters) for each in progress] == [
+            ("INBOX", Counters(total=2, downloaded=1, bytes=101)),
+            ("Work", Counters()),
+        ]
+        narrow = await create(scene.state, scene.account, strategy=Strategy("selected-folders", ("Work",)))
+        assert [each.folder.name for each in await scene.state.folder_progress(job=narrow.number)] == ["Work"]
+
+    async def test_progress_of_an_account_counts_what_is_stored_as_downloaded(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.state.record_group(None, [Stored(await scene.number(1), placed(1))], ())
+        await scene.set_back(2, final=True)
+        inbox, work = await scene.state.folder_progress(account=scene.account)
+        assert inbox.counters == Counters(total=3, downloaded=1, failed=1, bytes=101)
+        assert (work.folder.name, work.counters) == ("Work", Counters())
+
+    async def test_a_gone_folder_is_shown_only_where_it_left_something(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.state.record_folders(scene.account, [])
+        assert [each.folder.name for each in await scene.state.folder_progress(job=scene.job.number)] == ["INBOX"]
+        assert [each.folder.name for each in await scene.state.folder_progress(account=scene.account)] == ["INBOX"]
+
+    async def test_items_come_by_number_a_page_at_a_time(self, scene: Scene) -> None:
+        await scene.list(range(1, 6))
+        await scene.list(range(1, 4), folder=scene.work)
+        first = await scene.state.items(scene.job.number, limit=5)
+        rest = await scene.state.items(scene.job.number, limit=5, after=first[-1].number)
+        numbers = [item.number for item in (*first, *rest)]
+        assert numbers == sorted(set(numbers))
+        assert (len(first), len(rest)) == (5, 3)
+
+    async def test_items_are_found_by_folder_and_status(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.list([1], folder=scene.work)
+        await scene.store([1])
+        await scene.set_back(2, final=True)
+        items, job = scene.state.items, scene.job.number
+        assert [item.key for item in await items(job, folder="INBOX")] == ["7.1", "7.2", "7.3"]
+        assert [item.folder for item in await items(job, folder="Work", status=ItemStatus.PENDING)] == ["Work"]
+        assert [item.key for item in await items(job, status=ItemStatus.FAILED)] == ["7.2"]
+        assert [item.key for item in await items(job, status=ItemStatus.COMPLETED)] == ["7.1"]
+        assert await items(job, folder="Nowhere") == []
+
+    async def test_events_are_numbered_in_order_and_read_from_any_number(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await asyncio.gather(*(scene.store([uid]) for uid in (1, 2)))
+        events = await scene.state.events(0)
+        numbers = [event.number for event in events]
+        assert numbers == sorted(set(numbers))
+        assert await scene.state.last_event() == numbers[-1]
+        assert await scene.state.events(numbers[1]) == events[2:]
+        assert await scene.state.events(0, limit=2) == events[:2]
+        assert await scene.state.events(numbers[-1]) == []
+
+    async def test_an_empty_ledger_has_no_last_event(self, state: State) -> None:
+        assert await state.last_event() == 0
+        assert await state.events(0) == []
+
+    async def test_many_tasks_write_at_once_and_every_transaction_stays_whole(self, scene: Scene) -> None:
+        await scene.list(range(1, 41))
+        numbers = {int(item.key[2:]): item.number for item in await scene.state.items(scene.job.number)}
+
+        async def store(uid: int) -> None:
+            await scene.state.record_group(scene.job.number, [Stored(numbers[uid], placed(uid))], ())
+
+        async def refused() -> None:
+            with pytest.raises(StaleCursor):
+                await scene.state.record_page(scene.inbox.number, page([99], "8"), [scene.job.number])
+
+        await asyncio.gather(*(store(uid) for uid in numbers), *(refused() for _ in range(10)))
+        assert (await scene.state.counters(scene.job.number)).downloaded == 40
+
+    async def test_a_write_that_is_cancelled_is_whole_or_not_there(self, scene: Scene) -> None:
+        await scene.list(range(1, 101))
+        items = await scene.state.items(scene.job.number)
+        group = [Stored(item.number, placed(int(item.key[2:]))) for item in items]
+        for hops in range(40):
+            task = asyncio.ensure_future(scene.state.record_group(scene.job.number, group, ()))
+            for _ in range(hops):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert (await scene.state.counters(scene.job.number)).downloaded in (0, 100)
+        assert (await scene.state.record_group(scene.job.number, group, ())).refused == ()
+        assert (await scene.state.counters(scene.job.number)).downloaded == 100

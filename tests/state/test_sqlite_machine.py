@@ -1,0 +1,197 @@
+"""Whatever order things happen in, the ledger agrees with itself and with a few lines of Python that keep the same account."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from contracts.state import IDENTITY, INBOX, SetClock, create, page, placed
+from hauld.model import Counters, Page, Setback, Stored
+from hauld.state.sqlite import SqliteState
+
+UIDS = st.sets(st.integers(1, 8), max_size=8)
+EPOCHS = st.sampled_from(["7", "8"])
+
+
+@dataclass
+class Row:
+    """What is known of one item, in words of the counters; ``by`` is who downloaded it."""
+
+    uid: int
+    epoch: str
+    status: str = "pending"
+    why: str = ""
+    removed: bool = False
+    by: set[int] = field(default_factory=set)
+
+
+class Ledger(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.directory = tempfile.TemporaryDirectory()
+        self.state = SqliteState(Path(self.directory.name) / "haul.db", SetClock())
+        self.jobs: list[int] = []
+        self.rows: dict[str, Row] = {}
+        self.wants: dict[int, set[str]] = {}
+        self.epoch: str | None = None
+
+    def do(self, what):  # type: ignore[no-untyped-def]
+        return self.runner.run(what)
+
+    @initialize()
+    def begin(self) -> None:
+        self.do(self.state.start())
+        self.account = self.do(self.state.account(IDENTITY, "ann", "imap"))
+        [folder] = self.do(self.state.record_folders(self.account, [INBOX]))
+        self.folder = folder.number
+        self.add_job()
+
+    def teardown(self) -> None:
+        self.do(self.state.close())
+        self.runner.close()
+        self.directory.cleanup()
+
+    def numbers(self) -> dict[str, int]:
+        """The number of each wanted item, by key."""
+        found = [item for job in self.jobs for item in self.do(self.state.items(job))]
+        return {item.key: item.number for item in found}
+
+    # --- what happens ---
+
+    @rule()
+    def add_job(self) -> None:
+        if len(self.jobs) < 3:
+            self.jobs.append(self.do(create(self.state, self.account)).number)
+            self.wants[self.jobs[-1]] = set()
+
+    @rule(uids=UIDS, epoch=EPOCHS, who=st.integers(0, 2), skip=st.sampled_from([None, None, "too large"]), finish=st.booleans())
+    def list(self, uids: set[int], epoch: str, who: int, skip: str | None, finish: bool) -> None:
+        job = self.jobs[who % len(self.jobs)]
+        self.do(self.state.begin_listing(self.folder, epoch))
+        if epoch != self.epoch:
+            self.forget(lambda row: row.epoch == self.epoch, "epoch")
+        self.epoch = epoch
+        new = self.do(self.state.record_page(self.folder, page(sorted(uids), epoch, skip=skip), [job]))
+        assert new == sum(f"{epoch}.{uid}" not in self.rows for uid in uids)
+        for uid in uids:
+            row = self.rows.setdefault(f"{epoch}.{uid}", Row(uid, epoch))
+            row.removed = False
+            if skip is None and row.status == "skipped" and row.why != "final":
+                row.status = "pending"
+            elif skip is not None and row.status == "pending":
+                row.status, row.why = "skipped", "excluded"
+            self.wants[job].add(f"{epoch}.{uid}")
+        if finish:
+            gone = self.do(self.state.finish_listing(self.folder, Page(epoch, cursor=b"c", whole=True)))
+            assert gone == self.forget(lambda row: row.epoch == epoch and row.uid not in uids, "gone")
+
+    def forget(self, chosen, why: str) -> int:  # type: ignore[no-untyped-def]
+        gone = [row for row in self.rows.values() if chosen(row) and not row.removed]
+        for row in gone:
+            row.removed = True
+            if row.status in ("pending", "failed"):
+                row.status, row.why = "skipped", why
+        return len(gone)
+
+    @rule(who=st.integers(0, 2))
+    def want_known(self, who: int) -> None:
+        job = self.jobs[who % len(self.jobs)]
+        known = {key for key, row in self.rows.items() if row.epoch == self.epoch and not row.removed}
+        assert self.do(self.state.want_known(job, self.folder)) == len(known - self.wants[job])
+        self.wants[job] |= known
+
+    @rule(uids=UIDS, epoch=EPOCHS, who=st.integers(0, 2), nobody=st.booleans())
+    def store(self, uids: set[int], epoch: str, who: int, nobody: bool) -> None:
+        job = None if nobody else self.jobs[who % len(self.jobs)]
+        numbers = self.numbers()
+        keys = [f"{epoch}.{uid}" for uid in uids if f"{epoch}.{uid}" in numbers]
+        group = [Stored(numbers[key], placed(self.rows[key].uid, epoch)) for key in keys]
+        committed = self.do(self.state.record_group(job, group, ()))
+        open_ = [key for key in keys if self.rows[key].status != "completed"]
+        assert sorted(committed.refused) == sorted(numbers[key] for key in open_ if epoch != self.epoch)
+        new = open_ if epoch == self.epoch else []
+        assert committed.stored == len(new)
+        for key in new:
+            self.rows[key].status = "completed"
+            self.rows[key].by = {who for who in self.jobs if who == job and key in self.wants[who]}
+
+    @precondition(lambda self: self.epoch is not None)
+    @rule(uids=UIDS, final=st.booleans(), skip=st.booleans())
+    def set_back(self, uids: set[int], final: bool, skip: bool) -> None:
+        numbers = self.numbers()
+        keys = [f"{self.epoch}.{uid}" for uid in uids if f"{self.epoch}.{uid}" in numbers]
+        setbacks = [Setback(numbers[key], "missing", "?", final=final, skip=skip) for key in keys]
+        assert self.do(self.state.record_group(self.jobs[0], (), setbacks)).refused == ()
+        for key in keys:
+            if final and self.rows[key].status == "pending":
+                self.rows[key].status, self.rows[key].why = ("skipped", "final") if skip else ("failed", "final")
+
+    @rule(who=st.integers(0, 2))
+    def retry(self, who: int) -> None:
+        job = self.jobs[who % len(self.jobs)]
+        failed = [self.rows[key] for key in self.wants[job] if self.rows[key].status == "failed"]
+        assert self.do(self.state.retry_failed(job)) == len(failed)
+        for row in failed:
+            row.status = "pending"
+
+    @rule(uids=UIDS, epoch=EPOCHS)
+    def adopt(self, uids: set[int], epoch: str) -> None:
+        keys = [f"{epoch}.{uid}" for uid in uids]
+        new = [key for key in keys if key in self.rows and self.rows[key].status != "completed"]
+        assert self.do(self.state.adopt([placed(uid, epoch) for uid in uids])) == len(new)
+        for key in new:
+            self.rows[key].status = "completed"
+            self.rows[key].by = {job for job in self.jobs if key in self.wants[job]}
+
+    @rule()
+    def lose_and_find_the_folder(self) -> None:
+        self.do(self.state.record_folders(self.account, []))
+        self.do(self.state.record_folders(self.account, [INBOX]))
+        for row in self.rows.values():
+            if row.status in ("pending", "failed"):
+                row.status, row.why, row.removed = "skipped", "gone", True
+
+    @rule()
+    def restart(self) -> None:
+        self.do(self.state.close())
+        self.do(self.state.start())
+
+    # --- what is always so ---
+
+    @invariant()
+    def the_ledger_agrees_with_itself(self) -> None:
+        assert self.do(self.state.check()) == []
+
+    @invariant()
+    def every_job_counts_what_it_wants(self) -> None:
+        for job in self.jobs:
+            rows = [self.rows[key] for key in self.wants[job]]
+            mine = [row for row in rows if row.status == "completed" and job in row.by]
+            theirs = [row for row in rows if row.status == "completed" and job not in row.by]
+            assert self.do(self.state.counters(job)) == Counters(
+                total=len(rows),
+                downloaded=len(mine),
+                failed=sum(row.status == "failed" for row in rows),
+                skipped=sum(row.status == "skipped" for row in rows) + len(theirs),
+                bytes=sum(100 + row.uid for row in mine),
+            )
+
+    @invariant()
+    def what_is_pending_is_what_is_left(self) -> None:
+        for job in self.jobs:
+            left = [row.uid for key, row in self.rows.items() if key in self.wants[job] and row.status == "pending"]
+            pending = self.do(self.state.pending(job, self.folder, below=None, limit=100))
+            assert [item.ordinal for item in pending] == sorted(left, reverse=True)
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
