@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -147,16 +147,16 @@ class Commands:
         if (params.job is None) == (params.account is None):
             raise Refused("invalid_params", "Name either a job or an account.")
         if params.job is not None:
-            job = await self._state.job(params.job)
-            account = self._supervisor.accounts.get(job.account_name)
-            listed = [
-                progress
-                for progress in await self._state.folder_progress(job=job.number)
-                if account is None or progress.counters.total or account.wants(progress.folder)
-            ]
+            listed = await self._folders_of(await self._state.job(params.job))
         else:
             listed = await self._state.folder_progress(account=self._known(str(params.account)).number)
         return calls.FolderList(folders=[folder_on_the_wire(progress) for progress in listed])
+
+    async def _folders_of(self, job: Job) -> Sequence[FolderProgress]:
+        """The job's folders, without those that the configuration keeps from it."""
+        account = self._supervisor.accounts.get(job.account_name)
+        listed = await self._state.folder_progress(job=job.number)
+        return [each for each in listed if account is None or each.counters.total or account.wants(each.folder)]
 
     async def items_list(self, params: calls.ItemListParams) -> calls.ItemList:
         job = await self._state.job(params.job)
