@@ -12,7 +12,7 @@ import functools
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Protocol, TypeVar
 
 from hauld import __version__
@@ -35,6 +35,7 @@ from hauld.state.base import State
 from hauld.state.sqlite import SqliteState
 from hauld.stores.base import Store
 from hauld.stores.maildir import MaildirStore
+from hauld.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ async def run(config: Config, *, stop: asyncio.Event | None = None) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         stopping = stop or stack.enter_context(signals())
+        notifier = stack.enter_context(closing(Notifier()))
         state = await stack.enter_async_context(opened(state_of(config, clock)))
         store = await stack.enter_async_context(opened(store_of(config)))
         supervisor = await supervisor_of(config, state, store, clock)
@@ -52,14 +54,18 @@ async def run(config: Config, *, stop: asyncio.Event | None = None) -> None:
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         door = await stack.enter_async_context(serve(config.daemon.socket, commands))
+        notifier.ready()
+        accounts = len(config.accounts)
+        notifier.status(f"Keeping {accounts} account{'' if accounts == 1 else 's'} complete")
         log.info(
-            "hauld %s is ready: %d accounts, socket %s",
+            "hauld %s is ready; accounts: %d, socket: %s",
             __version__,
-            len(config.accounts),
+            accounts,
             config.daemon.socket,
             extra={"event": "daemon.ready"},
         )
         await until(stopping, supervisor.fatal)
+        notifier.stopping()
         log.info("hauld is stopping", extra={"event": "daemon.stopping"})
     if supervisor.fatal.done():
         raise supervisor.fatal.result()

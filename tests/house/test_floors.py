@@ -1,6 +1,6 @@
 """Imports point downwards: the floors of the house, and the reason for each rule beside it.
 
-    roof  app, cli, config, secrets, logs, demo: picks the adapters and starts everything
+    roof  app, cli, config, secrets, systemd, logs, demo: picks the adapters and starts everything
     4     rpc: the door
     3     engine: the work itself
     2     sources, stores, state: where things come from, where bytes go, what is known
@@ -40,6 +40,7 @@ FLOORS = {
     "hauld.config": ROOF,
     "hauld.secrets": ROOF,
     "hauld.logs": ROOF,
+    "hauld.systemd": ROOF,
     "hauld.demo": ROOF,
 }
 """The floor of each part of the daemon."""
