@@ -412,3 +412,50 @@ async def test_P4_P20_a_twin_answer_does_not_make_a_second_file(tmp_path: Path) 
         job = await engine.finish()
         assert job.progress.downloaded_items == 3
         assert len(engine.bodies()) == 3
+
+
+HOSTILE = [
+    b"INBOX",
+    b"INBOX/inbox",
+    b"../../etc/passwd",
+    b"/abs",
+    b"a/../b",
+    b"..",
+    b".",
+    b"~root",
+    b"C:\\x",
+    b"CON",
+    b"trailing dot.",
+    b"trailing space ",
+    b"cur",
+    b"tmp",
+    b"x" * 255,
+    b"y" * 4096,
+    b"two\r\nlines",
+    b"na\0ught",
+    "\u202egnp.exe".encode(),
+    "zero\u200bwidth".encode(),
+    "\U0001f4ec".encode(),
+    b"twin",
+    b"Twin",
+    "e\u0301".encode(),
+    "\u00e9".encode(),
+    b"&AB",
+    b"&AAA-",
+    b"caf\xe9",
+    b'quo"te',
+    b"back\\slash",
+    b"100%25",
+]
+
+
+async def test_P29_P30_P31_P35_every_folder_name_gets_a_place_of_its_own_below_the_root(tmp_path: Path) -> None:
+    boxes = {raw: Mailbox({1: b"Subject: %d\r\n\r\n" % number}) for number, raw in enumerate(HOSTILE)}
+    async with ScriptedServer(Honest(boxes)) as server, running(tmp_path / "below", server.source()) as engine:
+        job = await engine.finish()
+        assert (job.status, job.error, job.progress.downloaded_items) == ("completed", None, len(HOSTILE))
+        assert engine.bodies() == sorted(box.messages[1] for box in boxes.values())
+        items = await items_of(engine, job)
+        assert len({str(item.local_path).rpartition("/")[0].casefold() for item in items}) == len(HOSTILE)
+    assert {path.name for path in tmp_path.iterdir()} == {"below"}
+    assert {path.name for path in (tmp_path / "below" / "mail").iterdir()} == {".haul", "a"}
