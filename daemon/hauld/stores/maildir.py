@@ -194,7 +194,7 @@ class MaildirStore(Store):
         raise ItemRejected(
             "missing",
             f"The file of {path} is not in its folder any more.",
-            hint="Another program has deleted or moved it; `haulctl verify --repair` fetches it again.",
+            hint="Another program has deleted or moved it.",
         )
 
     def _find(self, path: str) -> str | None:

@@ -1,0 +1,192 @@
+"""What a mailbox holds: how EXAMINE, SEARCH and FETCH answers become items, and when a cursor proves that nothing changed.
+
+Pure functions and values; ``session`` asks the server.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+
+import msgspec
+
+from hauld.model import RemoteItem
+from hauld.sources.imap.grammar import Data, Event, Status, Value, number, pairs
+
+DETAILS = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
+"""What is asked for each item of a listing."""
+
+
+class Mailbox:
+    """What an EXAMINE tells, kept up to date by the untagged responses that follow it."""
+
+    def __init__(self) -> None:
+        self.uidvalidity = 0
+        self.uidnext: int | None = None
+        self.exists: int | None = None
+        self.highestmodseq: int | None = None
+        self.expunged = 0
+
+    @property
+    def epoch(self) -> str:
+        """Without UIDVALIDITY, or with one of 0, the epoch is ``0``: UIDs are taken to mean the same for ever."""
+        return str(self.uidvalidity)
+
+    def listen(self, event: Event) -> None:
+        """Take an untagged response."""
+        if type(event) is Status:
+            value = number(event.argument.strip())
+            if event.code == "UIDVALIDITY":
+                self.uidvalidity = value or 0
+            elif event.code == "UIDNEXT":
+                self.uidnext = value
+            elif event.code == "HIGHESTMODSEQ":
+                self.highestmodseq = value
+        elif type(event) is Data:
+            if event.name == "EXISTS":
+                self.exists = event.number
+            elif event.name == "EXPUNGE":
+                self.expunged += 1
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """Where a listing stands. Equal cursors with a mod-sequence prove that nothing changed (RFC 7162, 3.1.2.1)."""
+
+    uidvalidity: int
+    uidnext: int | None
+    exists: int | None
+    highestmodseq: int | None
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+def decode_cursor(raw: bytes | None) -> Cursor | None:
+    """A cursor that ``encode`` made; None for anything else."""
+    try:
+        return msgspec.json.decode(raw, type=Cursor) if raw else None
+    except msgspec.DecodeError:
+        return None
+
+
+def item_key(uidvalidity: int, uid: int) -> str:
+    return f"{uidvalidity}.{uid}"
+
+
+def uid_of(key: str, epoch: str) -> int | None:
+    """The UID in an item's key; None when the key is of another epoch or no key at all."""
+    validity, _, uid = key.partition(".")
+    return (number(uid.encode()) or None) if validity == epoch else None
+
+
+class Found:
+    """The UIDs that a SEARCH answered, perhaps over several untagged lines: ascending, each once."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        self._uids = array("Q")
+
+    def listen(self, event: Event) -> None:
+        """Take an untagged response."""
+        if type(event) is Data and event.name == "SEARCH":
+            self.answered = True
+            self._uids.extend(uid for uid in map(number, event.values) if uid)
+
+    def uids(self) -> array[int]:
+        if all(before < after for before, after in pairwise(self._uids)):
+            return self._uids
+        return array("Q", sorted(set(self._uids)))
+
+
+class Details:
+    """What FETCH answered about the UIDs that are expected, until it is taken. All else is ignored."""
+
+    def __init__(self) -> None:
+        self._expected: dict[int, dict[bytes, Value]] = {}
+
+    def expect(self, uids: Sequence[int]) -> None:
+        """Details of these are being asked for."""
+        self._expected |= {uid: {} for uid in uids}
+
+    def listen(self, event: Event) -> None:
+        """Take an untagged response."""
+        if type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
+            items = pairs(event.values[0])
+            uid = number(items.get(b"UID"))
+            if uid in self._expected:
+                self._expected[uid] |= items
+
+    def take(self, uidvalidity: int, uids: Sequence[int], max_size: int | None) -> Sequence[RemoteItem]:
+        """The items of these UIDs, newest first; those that were not answered, without details."""
+        return [_item(uidvalidity, uid, self._expected.pop(uid), max_size) for uid in reversed(uids)]
+
+
+def _item(uidvalidity: int, uid: int, items: dict[bytes, Value], max_size: int | None) -> RemoteItem:
+    size = number(items.get(b"RFC822.SIZE"))
+    return RemoteItem(
+        key=item_key(uidvalidity, uid),
+        ordinal=uid,
+        size=size,
+        flags=flags_of(items.get(b"FLAGS")),
+        date=date_of(items.get(b"INTERNALDATE")),
+        skip=too_large(size, max_size),
+    )
+
+
+def too_large(size: int | None, limit: int | None) -> str | None:
+    """Why an item of that size is not downloaded; None when it is."""
+    if size is None or limit is None or size <= limit:
+        return None
+    return f"too large: {size} bytes, the limit is {limit}"
+
+
+# --- flags and dates -----------------------------------------------------------------------------------------------
+
+MOST_FLAGS = 128
+LONGEST_FLAG = 128
+"""Flags beyond these are left out: no program that reads the copy could show them."""
+
+_SYSTEM_FLAGS = {flag.upper(): flag for flag in (r"\Answered", r"\Flagged", r"\Deleted", r"\Seen", r"\Draft")}
+
+
+def flags_of(value: Value) -> tuple[str, ...]:
+    r"""Flags in the server's order, system flags in their usual case; ``\Recent`` is the connection's, not the item's."""
+    if not isinstance(value, list):
+        return ()
+    texts = (
+        flag.decode("utf-8", "backslashreplace") for flag in value if isinstance(flag, bytes) and len(flag) <= LONGEST_FLAG
+    )
+    flags = [_SYSTEM_FLAGS.get(text.upper(), text) for text in texts if text.upper() != r"\RECENT"]
+    return tuple(dict.fromkeys(flags[:MOST_FLAGS]))
+
+
+_DATE = re.compile(rb" ?(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+_MONTHS = {month: n for n, month in enumerate(b"JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
+_FIRST_YEAR, _LAST_YEAR = 1970, 2100
+
+
+def date_of(value: Value) -> int | None:
+    """INTERNALDATE as Unix milliseconds; None where it makes no sense."""
+    parsed = _DATE.fullmatch(value) if isinstance(value, bytes) else None
+    if parsed is None or parsed[2].upper() not in _MONTHS:
+        return None
+    day, year, hour, minute, second, zone_hours, zone_minutes = map(int, parsed.group(1, 3, 4, 5, 6, 8, 9))
+    if not _FIRST_YEAR <= year <= _LAST_YEAR or zone_hours > 14 or zone_minutes > 59:
+        return None
+    zone = timedelta(hours=zone_hours, minutes=zone_minutes)
+    try:
+        moment = datetime(
+            year,
+            _MONTHS[parsed[2].upper()],
+            day,
+            hour,
+            minute,
+            min(second, 59),
+            tzinfo=timezone(zone if parsed[7] == b"+" else -zone),
+        )
+    except ValueError:
+        return None
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1000

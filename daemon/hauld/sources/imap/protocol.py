@@ -1,0 +1,385 @@
+"""One IMAP connection: commands out, events in, every wait bounded. Built on aioimaplib, whose reader it replaces.
+
+From aioimaplib come the client (``IMAP4``), the table of commands with the states they are allowed in, the states, the
+tags, and the plain verbs (LOGOUT and the like), which end in ``execute``. What is ours: ``data_received`` runs the
+iterative parser of ``grammar``; there is one table of pending tags, so several commands may be in flight; every untagged
+response reaches every listener; and when the connection goes, everything pending ends at once.
+
+A connection fails closed: an answer to a command nobody sent, a line without sense, silence for longer than the timeout
+while an answer is due, and ``failure`` is set, the transport aborted, and no byte more is read. Signing in is in
+``signin``; what is said on a signed-in connection, in ``session``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from aioimaplib import aioimaplib as library
+
+from hauld.errors import HaulError, Transient
+from hauld.model import Writer
+from hauld.sources.imap import answers
+from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status
+
+Listener: TypeAlias = Callable[[Event], None]
+"""Takes an untagged response, or a part of one. A ``HaulError`` it raises ends the connection with that error."""
+
+HAPPY_EYEBALLS_DELAY = 0.25
+"""Seconds before the next address of a host is tried beside the first (RFC 8305)."""
+
+# The library formats what it receives and sends for debug, bodies and passwords included.
+library.log.setLevel(max(library.log.level, logging.INFO))
+
+
+class Connection(library.IMAP4ClientProtocol):
+    """The conversation on one transport. ``where`` names the other end in errors; ``timeout`` is how long no byte may come
+    while an answer is due."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, where: str, timeout: float) -> None:
+        super().__init__(loop)
+        self.where = where
+        self.failure: HaulError | None = None
+        self.greeting: asyncio.Future[Status | None] = loop.create_future()
+        self.closed = asyncio.Event()
+        self._loop = loop
+        self._timeout = timeout
+        self._parser = Parser()
+        self._pending: dict[bytes, _Pending] = {}
+        self._listeners: list[Listener] = []
+        self._go_ahead: asyncio.Future[None] | None = None
+        self._wire: asyncio.Transport | None = None
+        self._awaited: dict[int, Writer] = {}
+        self._last_byte = loop.time()
+        self._watch: asyncio.TimerHandle | None = None
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Hand every untagged response to ``listener`` meanwhile."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    async def ask(self, verb: str, *arguments: bytes | Literal) -> Status:
+        """Send a command and wait for its tagged answer, which may be NO or BAD. Being cancelled ends the connection."""
+        first, *more = _lines(arguments)
+        answer = self.begin(verb, first)
+        try:
+            for line in more:
+                if not await self._may_continue(answer):
+                    break
+                self._write(line)
+            return self.answered(await answer)
+        except asyncio.CancelledError:
+            self.end(Transient("abandoned", f"{self.where}: the conversation was left in the middle of {verb}."))
+            raise
+
+    async def collect(self, name: str, verb: str, *arguments: bytes | Literal) -> tuple[Status, Sequence[Data]]:
+        """``ask``, with the untagged responses of that name."""
+        found: list[Data] = []
+
+        def listener(event: Event) -> None:
+            if type(event) is Data and event.name == name:
+                found.append(event)
+
+        with self.listening(listener):
+            return await self.ask(verb, *arguments), found
+
+    def begin(self, verb: str, arguments: bytes) -> asyncio.Future[Status | None]:
+        """Send a command of one line; its answer comes in the future: None when the connection ended instead.
+
+        Several may be in flight, but none may be begun while an ``ask`` is sending literals.
+        """
+        if self.failure is not None:
+            raise self.failure
+        name = verb.split()[0]
+        if self.state not in library.Commands[name].valid_states:
+            raise library.Abort(f"{verb} is not allowed in state {self.state}")
+        tag = self.new_tag().encode("ascii")
+        answer: asyncio.Future[Status | None] = self._loop.create_future()
+        if not self._pending:
+            self._last_byte = self._loop.time()
+        self._pending[tag] = _Pending(verb, answer)
+        self._keep_watch(self._timeout)
+        self._write(b" ".join(filter(None, (tag, verb.encode("ascii"), arguments))))
+        return answer
+
+    def answered(self, status: Status | None) -> Status:
+        """The answer, or the reason why there is none, raised."""
+        if status is not None:
+            return status
+        assert self.failure is not None
+        raise self.failure
+
+    async def execute(self, command: library.Command, scrub: str | None = None) -> library.Response:
+        """The library's way of asking, for the verbs we inherit."""
+        words = [command.prefix or "", *map(str, command.args)]
+        status = await self.ask(command.name, " ".join(filter(None, words)).encode())
+        return library.Response(status.condition, [status.text.encode()])
+
+    async def capability(self) -> None:
+        """Ask what the server can do; ``capabilities`` are upper case."""
+        _, told = await self.collect("CAPABILITY", "CAPABILITY")
+        words = [word for data in told for word in data.values if isinstance(word, bytes)]
+        self.capabilities = {word.decode("latin-1").upper() for word in words}
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the connection is open and no answer is due."""
+        return self._wire is not None and self.failure is None and not self._pending
+
+    @property
+    def connected(self) -> bool:
+        """Whether there ever was a transport; ``closed`` is set when it has gone."""
+        return self._wire is not None
+
+    # --- being told ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._wire = transport
+        _notice_a_dead_peer(transport.get_extra_info("socket"), self._timeout)
+
+    def data_received(self, d: bytes) -> None:
+        if self.failure is not None:
+            return
+        self._last_byte = self._loop.time()
+        try:
+            for event in self._parser.feed(d):
+                self._take(event)
+                if self.failure is not None:
+                    return
+        except ProtocolError as error:
+            self._break_off(str(error), error)
+        except HaulError as error:
+            self.end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.closed.set()
+        reason = f"was lost: {exc}" if exc else "was closed by the server"
+        self.end(Transient("network", f"{self.where}: the connection {reason}."), exc)
+
+    def end(self, error: HaulError, cause: BaseException | None = None) -> None:
+        """End the connection for this reason, unless it has ended: whoever waits is told at once."""
+        if self.failure is not None:
+            return
+        error.__cause__ = cause or error.__cause__
+        self.failure = error
+        if self._watch is not None:
+            self._watch.cancel()
+        for waiting in (self.greeting, *(pending.answer for pending in self._pending.values())):
+            if not waiting.done():
+                waiting.set_result(None)
+        self._pending.clear()
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _take(self, event: Event) -> None:
+        if type(event) is Status:
+            self._take_status(event)
+        elif type(event) is Continuation:
+            if self._go_ahead is not None and not self._go_ahead.done():
+                self._go_ahead.set_result(None)
+        else:
+            self._tell(event)
+
+    def _take_status(self, status: Status) -> None:
+        if status.tag != b"*":
+            pending = self._pending.pop(status.tag, None)
+            if pending is None:
+                self._break_off(f"it answered {status.tag[:40]!r}, which is no command that was sent")
+            elif not pending.answer.done():
+                pending.answer.set_result(status)
+        elif status.condition == "BYE":
+            if not self._leaving():
+                self.end(answers.farewell(self.where, status))
+        elif not self.greeting.done() and status.condition in ("OK", "PREAUTH"):
+            self.state = library.AUTH if status.condition == "PREAUTH" else library.NONAUTH
+            self.greeting.set_result(status)
+        else:
+            self._tell(status)
+
+    def _tell(self, event: Event) -> None:
+        if not self.greeting.done():
+            self._break_off("it did not begin with a greeting")
+            return
+        for listener in self._listeners:
+            listener(event)
+
+    def _leaving(self) -> bool:
+        return any(pending.verb == "LOGOUT" for pending in self._pending.values())
+
+    def _break_off(self, reason: str, cause: Exception | None = None) -> None:
+        self.end(Transient("protocol", f"{self.where} broke the IMAP protocol: {reason}."), cause)
+
+    # --- sending ---------------------------------------------------------------------------------------------------
+
+    def _write(self, line: bytes) -> None:
+        assert self._wire is not None
+        self._wire.write(line + b"\r\n")
+
+    async def _may_continue(self, answer: asyncio.Future[Status | None]) -> bool:
+        """Wait for the server's ``+``; False when it answered the command instead."""
+        self._go_ahead = self._loop.create_future()
+        await asyncio.wait((self._go_ahead, answer), return_when=asyncio.FIRST_COMPLETED)
+        return not answer.done()
+
+    # --- pace ------------------------------------------------------------------------------------------------------
+
+    def pause_until_ready(self, writer: Writer) -> None:
+        """Read nothing more until ``writer`` takes more, or is released."""
+        assert self._wire is not None
+        if id(writer) in self._awaited:
+            return
+        if not self._awaited:
+            self._wire.pause_reading()
+        self._awaited[id(writer)] = writer
+        writer.when_ready(functools.partial(self.release, writer))
+
+    def release(self, writer: Writer) -> None:
+        """Wait for that writer no longer."""
+        if self._awaited.pop(id(writer), None) is None or self._awaited:
+            return
+        self._last_byte = self._loop.time()
+        if self.failure is None and self._wire is not None:
+            self._wire.resume_reading()
+
+    def _keep_watch(self, seconds: float) -> None:
+        if self._watch is None:
+            self._watch = self._loop.call_later(seconds, self._check_progress)
+
+    def _check_progress(self) -> None:
+        """End the connection when no byte has come for too long. Our own pause is not the server's silence."""
+        self._watch = None
+        if not self._pending:
+            return
+        silence = 0.0 if self._awaited else self._loop.time() - self._last_byte
+        if silence < self._timeout:
+            self._keep_watch(self._timeout - silence)
+            return
+        asked = ", ".join(sorted({pending.verb for pending in self._pending.values()}))
+        self.end(Transient("timeout", f"{self.where} sent nothing for {self._timeout:g} s while it owed an answer to {asked}."))
+
+
+class Client(library.IMAP4):
+    """The library's client with our connection. Must be made inside a running loop, and ``open`` awaited next."""
+
+    def __init__(self, host: str, port: int, *, where: str, timeout: float, tls: ssl.SSLContext | None) -> None:
+        self._where = where
+        self._tls = tls
+        super().__init__(host, port, asyncio.get_running_loop(), timeout)
+
+    def create_client(
+        self,
+        host: str,
+        port: int,
+        loop: asyncio.AbstractEventLoop,
+        conn_lost_cb: Callable[[Exception | None], None] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """The library's constructor calls this to begin connecting."""
+        self.connection = Connection(loop, self._where, self.timeout)
+        self.protocol = self.connection  # type: ignore[assignment] # the library says None and then sets its own
+        connecting = loop.create_connection(
+            lambda: self.connection,
+            host,
+            port,
+            ssl=self._tls,
+            server_hostname=host if self._tls else None,
+            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
+        )
+        self._client_task = loop.create_task(connecting, name=f"connect {host}:{port}")
+
+    async def open(self) -> Status:
+        """Connected and greeted. Errors of the connection come as they are, for ``source`` to translate."""
+        await self._client_task
+        return self.connection.answered(await self.connection.greeting)
+
+    async def leave(self, patience: float) -> None:
+        """Say goodbye when no answer is due, then be gone in any case."""
+        if self.connection.at_rest:
+            with contextlib.suppress(HaulError, TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self.logout()
+        await self.abort(patience)
+
+    async def abort(self, patience: float) -> None:
+        """Be gone, without a word."""
+        self.connection.end(Transient("closed", f"{self._where}: the conversation is over."))
+        if self.connection.connected:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.connection.closed.wait(), patience)
+
+
+# --- arguments -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Literal:
+    """An argument that is sent as a literal: any bytes at all, none of which the server takes for a command.
+
+    With ``announced`` False its size is not named before it: the answer to a SASL challenge."""
+
+    data: bytes
+    announced: bool = True
+
+    def __repr__(self) -> str:
+        return f"Literal({len(self.data)} bytes)"
+
+
+def astring(text: bytes) -> bytes | Literal:
+    """Any bytes as an argument: quoted where that is possible, else a literal. Nothing in ``text`` can end the command."""
+    if _QUOTABLE.fullmatch(text):
+        return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    return Literal(text)
+
+
+_QUOTABLE = re.compile(rb"[ -~]{0,1000}")
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A command that waits for its tagged answer."""
+
+    verb: str
+    answer: asyncio.Future[Status | None]
+
+
+def _lines(arguments: Sequence[bytes | Literal]) -> list[bytes]:
+    """A command's arguments as the lines to send; before each but the first the server has to say ``+``."""
+    lines = [b""]
+    for argument in arguments:
+        separator = b" " if lines[-1] else b""
+        if isinstance(argument, bytes):
+            lines[-1] += separator + argument
+            continue
+        if argument.announced:
+            lines[-1] += separator + b"{%d}" % len(argument.data)
+        lines.append(argument.data)
+    return lines
+
+
+def _notice_a_dead_peer(connection: Any, timeout: float) -> None:
+    """Have the kernel probe an idle connection, and give up one whose data nobody acknowledges."""
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000)),
+    ):
+        connection.setsockopt(level, option, value)

@@ -1,0 +1,250 @@
+"""A signed-in IMAP conversation: folders, listings and bodies, as ``sources.base.Session`` promises.
+
+Mailboxes are only ever examined, never selected: nothing here can change anything at the server. What is asked is here;
+how answers become items is in ``listing`` and ``fetching``, how folder names are read in ``names``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import NoReturn
+
+from aioimaplib import aioimaplib as library
+
+from hauld.errors import ItemRejected, StaleCursor, Transient
+from hauld.model import FolderKind, Outcome, Page, RemoteFolder, Sink, Want
+from hauld.sources.imap import answers, names
+from hauld.sources.imap.fetching import BODIES, Delivery, blocks, uid_set
+from hauld.sources.imap.grammar import Data, Status, Value
+from hauld.sources.imap.listing import DETAILS, Cursor, Details, Found, Mailbox, decode_cursor
+from hauld.sources.imap.protocol import Connection, Literal, astring
+
+PAGE_ITEMS = 1000
+"""How many items one page of a listing has, at most."""
+
+IN_FLIGHT = 4
+"""How many FETCHes are under way at once, so that a round trip costs nothing."""
+
+
+class ImapSession:
+    """See ``sources.base.Session``. One caller at a time."""
+
+    def __init__(self, connection: Connection, greeting: str, max_message_size: int | None) -> None:
+        self._connection = connection
+        self._greeting = greeting
+        self._max_size = max_message_size
+        self._examined: tuple[bytes, Mailbox] | None = None
+
+    @property
+    def greeting(self) -> str:
+        return self._greeting
+
+    @property
+    def capabilities(self) -> Sequence[str]:
+        return sorted(self._connection.capabilities)
+
+    @property
+    def alive(self) -> bool:
+        return self._connection.failure is None
+
+    # --- folders ---------------------------------------------------------------------------------------------------
+
+    async def folders(self) -> AsyncGenerator[RemoteFolder, None]:
+        for folder in _folders(await self._list_answers()):
+            yield folder
+
+    async def _list_answers(self) -> Sequence[Data]:
+        if {"SPECIAL-USE", "LIST-EXTENDED"} <= self._connection.capabilities:
+            status, told = await self._connection.collect("LIST", "LIST", b'"" "*" RETURN (SPECIAL-USE)')
+            if status.condition == "OK" and told:
+                return told
+        status, told = await self._connection.collect("LIST", "LIST", b'"" "*"')
+        if status.condition != "OK" or not told:
+            self._give_up("list its folders", status)
+        return told
+
+    # --- listing ---------------------------------------------------------------------------------------------------
+
+    async def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncGenerator[Page, None]:
+        mailbox = await self._examine(folder)
+        cursor = Cursor(mailbox.uidvalidity, mailbox.uidnext, mailbox.exists, mailbox.highestmodseq)
+        if since is not None and cursor.highestmodseq is not None and decode_cursor(since) == cursor:
+            yield Page(mailbox.epoch, cursor=since)
+            return
+        uids = await self._search_all(folder, mailbox)
+        whole = cursor.exists is None or len(uids) >= cursor.exists - mailbox.expunged
+        if not whole:
+            cursor = Cursor(mailbox.uidvalidity, None, None, None)
+        last = Page(mailbox.epoch, cursor=cursor.encode(), whole=whole)
+        async with aclosing(self._pages(mailbox, uids)) as pages:
+            async for page in pages:
+                yield page
+        yield last
+
+    async def _examine(self, folder: RemoteFolder) -> Mailbox:
+        """Open the folder for reading, afresh even where it is open already."""
+        mailbox = Mailbox()
+        self._examined = None
+        with self._connection.listening(mailbox.listen):
+            status = await self._ask_examine(astring(folder.raw))
+        if status.condition != "OK":
+            self._connection.state = library.AUTH
+            temporary = answers.setback(self._connection.where, status)
+            if temporary is not None and temporary.kind != "unavailable":
+                self._end(temporary)
+            raise ItemRejected("folder", f"{self._connection.where} does not open {folder.name!r}: {answers.words(status)}")
+        self._connection.state = library.SELECTED
+        self._examined = (folder.raw, mailbox)
+        return mailbox
+
+    async def _ask_examine(self, name: bytes | Literal) -> Status:
+        """With CONDSTORE where it is offered and works: Dovecot keeps no mod-sequences before somebody asks for them."""
+        if "CONDSTORE" in self._connection.capabilities:
+            status = await self._connection.ask("EXAMINE", name, b"(CONDSTORE)")
+            if status.condition != "BAD":
+                return status
+        return await self._connection.ask("EXAMINE", name)
+
+    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox) -> Sequence[int]:
+        if mailbox.exists == 0:
+            return ()
+        found = Found()
+        with self._connection.listening(mailbox.listen), self._connection.listening(found.listen):
+            status = await self._connection.ask("UID SEARCH", b"ALL")
+        if status.condition != "OK" or not found.answered:
+            self._give_up(f"list {folder.name!r}", status)
+        return found.uids()
+
+    async def _pages(self, mailbox: Mailbox, uids: Sequence[int]) -> AsyncGenerator[Page, None]:
+        """Pages of items, newest first, each with the details the server gives; the next ones are asked for meanwhile."""
+        details = Details()
+        asked: deque[tuple[Sequence[int], asyncio.Future[Status | None]]] = deque()
+        starts = iter(range(len(uids), 0, -PAGE_ITEMS))
+        with self._connection.listening(details.listen):
+            try:
+                while True:
+                    while len(asked) < IN_FLIGHT and (end := next(starts, None)):
+                        block = uids[max(0, end - PAGE_ITEMS) : end]
+                        details.expect(block)
+                        span = b"%d:%d " % (block[0], block[-1])
+                        asked.append((block, self._connection.begin("UID FETCH", span + DETAILS)))
+                    if not asked:
+                        return
+                    block, answer = asked[0]
+                    status = self._connection.answered(await asyncio.shield(answer))
+                    asked.popleft()
+                    self._check(status)
+                    yield Page(mailbox.epoch, details.take(mailbox.uidvalidity, block, self._max_size))
+            except BaseException:
+                self._abandon()
+                raise
+
+    # --- bodies ----------------------------------------------------------------------------------------------------
+
+    async def fetch(
+        self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink
+    ) -> AsyncGenerator[Sequence[Outcome], None]:
+        await self._be_in(folder, epoch)
+        delivery = Delivery(epoch, wants, sink, self._max_size, self._connection)
+        unasked = blocks(delivery.waiting)
+        asked: dict[asyncio.Future[Status | None], Sequence[int]] = {}
+        with self._connection.listening(delivery.listen):
+            try:
+                while True:
+                    if outcomes := delivery.take():  # what came counts, whatever becomes of the connection
+                        yield outcomes
+                        continue
+                    for answer in [answer for answer in asked if answer.done()]:
+                        self._settle(delivery, asked.pop(answer), self._connection.answered(answer.result()))
+                    while len(asked) < IN_FLIGHT and (block := next(unasked, None)):
+                        answer = self._connection.begin("UID FETCH", uid_set(block) + b" " + BODIES)
+                        answer.add_done_callback(lambda _: delivery.news.set())
+                        asked[answer] = block
+                    if not asked and not delivery.news.is_set():
+                        return
+                    await delivery.news.wait()
+            except BaseException:
+                self._abandon()
+                raise
+            finally:
+                delivery.close()
+
+    async def _be_in(self, folder: RemoteFolder, epoch: str) -> None:
+        if self._examined is None or self._examined[0] != folder.raw:
+            await self._examine(folder)
+        assert self._examined is not None
+        actual = self._examined[1].epoch
+        if actual != epoch:
+            raise StaleCursor(f"{folder.name!r} is in epoch {actual} now, not in {epoch}.", epoch=actual)
+
+    def _settle(self, delivery: Delivery, block: Sequence[int], status: Status) -> None:
+        """A command was answered: what it asked for and has not come is missing."""
+        self._check(status)
+        said = "the server's answer left it out" if status.condition == "OK" else f"the server said: {answers.words(status)}"
+        delivery.give_up(block, said)
+
+    # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _check(self, status: Status) -> None:
+        """Raise where the server says that it cannot just now; what it says of the items alone is not for here."""
+        if status.condition != "OK" and (temporary := answers.setback(self._connection.where, status)):
+            self._end(temporary)
+
+    def _give_up(self, what: str, status: Status) -> NoReturn:
+        self._check(status)
+        self._end(Transient("unavailable", f"{self._connection.where} did not {what}: {answers.words(status)}"))
+
+    def _end(self, error: Transient) -> NoReturn:
+        self._connection.end(error)
+        raise error
+
+    def _abandon(self) -> None:
+        """A conversation that is left while answers are due, or reading is paused, cannot be gone on with."""
+        self._connection.end(Transient("abandoned", f"{self._connection.where}: the conversation was left in the middle."))
+
+
+# --- reading LIST --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Listed:
+    """One folder, from every line that names it."""
+
+    path: tuple[str, ...]
+    attributes: set[bytes]
+    selectable: bool
+
+
+def _folders(told: Sequence[Data]) -> Iterator[RemoteFolder]:
+    """Each folder once. The kind is what the server declares; where it declares none at all, what the names suggest."""
+    listed: dict[bytes, _Listed] = {}
+    for attributes, delimiter, raw in filter(None, map(_list_line, told)):
+        selectable = not attributes & {b"\\NOSELECT", b"\\NONEXISTENT"}
+        folder = listed.setdefault(raw, _Listed(names.path_of(raw, delimiter), set(), False))
+        folder.attributes |= attributes
+        folder.selectable |= selectable
+    declared = any(names.declared_kind(folder.attributes) for folder in listed.values())
+    for raw, folder in listed.items():
+        if raw == names.INBOX:
+            kind = FolderKind.INBOX
+        else:
+            found = names.declared_kind(folder.attributes) if declared else names.customary_kind(folder.path)
+            kind = found or FolderKind.OTHER
+        yield RemoteFolder(raw, folder.path, kind, folder.selectable)
+
+
+def _list_line(data: Data) -> tuple[set[bytes], bytes | None, bytes] | None:
+    """Attributes in upper case, delimiter and raw name; None for a line that names no folder."""
+    values: Sequence[Value] = data.values
+    if len(values) < 3 or not isinstance(values[0], list):
+        return None
+    attributes = {attribute.upper() for attribute in values[0] if isinstance(attribute, bytes)}
+    delimiter, name = values[1], values[2]
+    if isinstance(name, list) or not (delimiter is None or isinstance(delimiter, bytes)):
+        return None
+    raw = name if isinstance(name, bytes) else b"NIL"
+    return attributes, delimiter, names.canonical(raw)

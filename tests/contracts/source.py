@@ -1,0 +1,278 @@
+"""What every source must do, as tests. A source's test module subclasses ``SourceContract`` and overrides ``origin``.
+
+``MemorySink`` is a sink for tests of sources: it keeps bodies in memory, can be slow, and can break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+
+from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
+from hauld.model import Buffer, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Want
+from hauld.sources.base import Session, Source
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source, and what it holds: bodies by display name, at least three in one of the folders."""
+
+    source: Source
+    contents: Mapping[str, Sequence[bytes]]
+
+
+class SourceContract:
+    """``proves_unchanged`` is whether this origin's cursors can prove that nothing changed."""
+
+    proves_unchanged = True
+
+    @pytest.fixture
+    def origin(self) -> Origin:
+        raise NotImplementedError
+
+    async def test_every_folder_is_listed_once_under_its_name(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            listed = [folder async for folder in session.folders()]
+        assert sorted(folder.name for folder in listed if folder.selectable) == sorted(origin.contents)
+        assert len({folder.raw for folder in listed}) == len(listed)
+
+    async def test_a_session_says_what_it_speaks_to(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            assert session.alive
+            assert session.greeting
+            assert session.capabilities
+
+    async def test_a_listing_names_every_item_once_and_ends_with_a_cursor(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                pages = [page async for page in session.list(folder, None)]
+                items = [item for page in pages for item in page.items]
+                assert len(items) == len(origin.contents[folder.name])
+                assert len({item.key for item in items}) == len({item.ordinal for item in items}) == len(items)
+                assert {page.epoch for page in pages} == {pages[0].epoch}
+                assert pages[-1].whole
+                assert pages[-1].cursor
+                assert not any(page.cursor or page.whole for page in pages[:-1])
+
+    async def test_a_cursor_that_proves_that_nothing_changed_comes_back_without_items(self, origin: Origin) -> None:
+        if not self.proves_unchanged:
+            pytest.skip("this origin cannot prove that nothing changed")
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                cursor = (await listing(session, folder))[-1].cursor
+                assert [(page.items, page.cursor, page.whole) async for page in session.list(folder, cursor)] == [
+                    ((), cursor, False)
+                ]
+
+    async def test_a_cursor_of_something_else_proves_nothing(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            pages = [page async for page in session.list(folder, b"\x00 not a cursor")]
+            assert sum(len(page.items) for page in pages) == len(origin.contents[folder.name])
+            assert pages[-1].whole
+
+    async def test_every_want_gets_its_exact_bytes_in_one_outcome(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                sink = MemorySink()
+                epoch, items = await items_of(session, folder)
+                outcomes = await fetched(session, folder, epoch, [item.key for item in items], sink)
+                assert sorted(outcome.key for outcome in outcomes) == sorted(item.key for item in items)
+                assert sorted(body_of(outcome) for outcome in outcomes) == sorted(origin.contents[folder.name])
+                assert not sink.unfinished
+
+    async def test_only_what_is_wanted_is_fetched(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            sink = MemorySink()
+            (outcome,) = await fetched(session, folder, epoch, [items[1].key], sink)
+            assert outcome.key == items[1].key
+            assert len(sink.writers) == 1
+            assert await fetched(session, folder, epoch, [], sink) == []
+
+    async def test_an_item_that_is_not_there_is_missing(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            unknown = self.unknown_key(epoch)
+            outcomes = {outcome.key: outcome for outcome in await fetched(session, folder, epoch, [items[0].key, unknown])}
+            assert isinstance(outcomes[items[0].key], Fetched)
+            assert isinstance(outcomes[unknown], Missing)
+            assert session.alive
+
+    def unknown_key(self, epoch: str) -> str:
+        """A well-formed key that the origin does not have."""
+        return f"{epoch}.999999"
+
+    async def test_another_epoch_is_stale_before_any_byte(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            sink = MemorySink()
+            with pytest.raises(StaleCursor) as stale:
+                await fetched(session, folder, epoch + "0", [items[0].key], sink)
+            assert stale.value.epoch == epoch
+            assert not sink.writers
+            assert session.alive
+
+    async def test_a_folder_that_is_not_there_is_rejected_and_others_can_be_read(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            with pytest.raises(ItemRejected) as rejected:
+                await listing(session, RemoteFolder(b"no such folder", ("no such folder",)))
+            assert rejected.value.kind == "folder"
+            assert session.alive
+            assert await listing(session, await fullest(session, origin))
+
+    async def test_a_slow_sink_gets_every_byte_all_the_same(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            sink = MemorySink(slow=True)
+            outcomes = await fetched(session, folder, epoch, [item.key for item in items], sink)
+            assert sorted(body_of(outcome) for outcome in outcomes) == sorted(origin.contents[folder.name])
+            assert sink.pauses
+
+    async def test_trouble_with_the_sink_ends_the_session_with_that_error(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            with pytest.raises(Transient) as trouble:
+                await fetched(session, folder, epoch, [item.key for item in items], MemorySink(broken=True))
+            assert trouble.value.kind == "disk"
+            assert not session.alive
+
+    async def test_a_fetch_that_is_closed_before_its_end_ends_the_session(self, origin: Origin) -> None:
+        sink = MemorySink()
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            async with aclosing(session.fetch(folder, epoch, [Want(item.key) for item in items], sink)) as fetching:
+                assert await anext(fetching)
+            assert not session.alive
+        assert not sink.unfinished
+
+    async def test_a_session_left_in_the_middle_keeps_nothing_half_done(self, origin: Origin) -> None:
+        sink = MemorySink(stuck=True)
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            fetching = asyncio.create_task(fetched(session, folder, epoch, [item.key for item in items], sink))
+            await sink.reached.wait()
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+            assert not session.alive
+            with pytest.raises(HaulError):
+                await listing(session, folder)
+        assert not sink.unfinished
+        async with origin.source.session() as session:
+            assert await listing(session, folder)
+
+
+# --- asking --------------------------------------------------------------------------------------------------------
+
+
+async def folders(session: Session) -> list[RemoteFolder]:
+    return [folder async for folder in session.folders() if folder.selectable]
+
+
+async def fullest(session: Session, origin: Origin) -> RemoteFolder:
+    return max(await folders(session), key=lambda folder: len(origin.contents[folder.name]))
+
+
+async def listing(session: Session, folder: RemoteFolder) -> list[Page]:
+    return [page async for page in session.list(folder, None)]
+
+
+async def items_of(session: Session, folder: RemoteFolder) -> tuple[str, list[RemoteItem]]:
+    pages = await listing(session, folder)
+    return pages[0].epoch, [item for page in pages for item in page.items]
+
+
+async def fetched(
+    session: Session, folder: RemoteFolder, epoch: str, keys: Sequence[str], sink: MemorySink | None = None
+) -> list[Outcome]:
+    """All outcomes of one fetch."""
+    wants = [Want(key) for key in keys]
+    outcomes: list[Outcome] = []
+    async for some in session.fetch(folder, epoch, wants, sink or MemorySink()):
+        assert some
+        outcomes += some
+    return outcomes
+
+
+def body_of(outcome: Outcome) -> bytes:
+    assert isinstance(outcome, Fetched), outcome
+    assert isinstance(outcome.body, MemoryWriter)
+    return bytes(outcome.body.data)
+
+
+# --- a sink --------------------------------------------------------------------------------------------------------
+
+
+class MemorySink:
+    """Keeps what it is given. ``slow``: asks to wait after every write; ``stuck``: for ever; ``broken``: the disk is full.
+    ``reached`` is set by the first write."""
+
+    def __init__(self, *, slow: bool = False, stuck: bool = False, broken: bool = False) -> None:
+        self.slow = slow
+        self.stuck = stuck
+        self.broken = broken
+        self.pauses = 0
+        self.reached = asyncio.Event()
+        self.writers: list[MemoryWriter] = []
+
+    def open(self, key: str, size: int) -> MemoryWriter:
+        self.writers.append(MemoryWriter(self, key, size))
+        return self.writers[-1]
+
+    @property
+    def unfinished(self) -> list[MemoryWriter]:
+        """Writers neither finished nor discarded."""
+        return [writer for writer in self.writers if not (writer.finished or writer.discarded)]
+
+
+class MemoryWriter:
+    """A writer, and the body it makes."""
+
+    def __init__(self, sink: MemorySink, key: str, announced: int) -> None:
+        self.key = key
+        self.announced = announced
+        self.data = bytearray()
+        self.finished = False
+        self.discarded = False
+        self._sink = sink
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def write(self, data: Buffer) -> bool:
+        self._expect_open()
+        self._sink.reached.set()
+        if self._sink.broken:
+            raise Transient("disk", "No space left on device.")
+        self.data += data
+        return not (self._sink.slow or self._sink.stuck)
+
+    def when_ready(self, resume: Callable[[], None]) -> None:
+        self._sink.pauses += 1
+        if not self._sink.stuck:
+            asyncio.get_running_loop().call_soon(resume)
+
+    def finish(self) -> MemoryWriter:
+        self._expect_open()
+        self.finished = True
+        return self
+
+    def discard(self) -> None:
+        self.discarded = self.discarded or not self.finished
+
+    def _expect_open(self) -> None:
+        assert not self.finished, "after finish"
+        assert not self.discarded, "after discard"

@@ -1,0 +1,28 @@
+"""The IMAP source keeps what every source promises, with a server that sends its answers whole and in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contracts.source import Origin, SourceContract
+from support.scripted_imap import Honest, Mailbox, ScriptedServer, at_random
+
+BODIES = [b"Subject: %d\r\n\r\n" % n + b"text\r\n" * n * 100 for n in range(5)]
+CONTENTS = {"INBOX": BODIES, "Sent": [b"sent\r\n"], "Grüße/a b": [b"", b"\x00\n\r"], "Empty": []}
+
+
+def mailbox(bodies: list[bytes]) -> Mailbox:
+    return Mailbox(dict(enumerate(bodies, 7)))
+
+
+@pytest.mark.parametrize("cutter", [None, at_random(1, 300)], ids=["whole", "in pieces"])
+class TestImap(SourceContract):
+    @pytest.fixture
+    async def origin(self, cutter) -> AsyncIterator[Origin]:
+        raw_names = {"Grüße/a b": b"Gr&APwA3w-e/a b"}
+        honest = Honest({raw_names.get(name, name.encode()): mailbox(bodies) for name, bodies in CONTENTS.items()})
+        honest.cutter = cutter or honest.cutter
+        async with ScriptedServer(honest) as server:
+            yield Origin(server.source(), CONTENTS)

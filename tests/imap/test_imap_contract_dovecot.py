@@ -1,0 +1,29 @@
+"""The IMAP source keeps what every source promises, with a real Dovecot, over TLS."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.source import Origin, SourceContract
+from hauld.sources.imap import ImapOptions, ImapSource
+from support.dovecot import Dovecot, User
+from support.messages import messages
+
+CONTENTS = {
+    "INBOX": list(messages(250, size=2000)),
+    "Grüße/a b": [b"Subject: no body\r\n", b"no header at all\r\n", b"\r\n", b"8-bit: \xff\xfe\r\n"],
+    'odd "name" & more': list(messages(1, size=1_000_000)),
+}
+
+
+class TestDovecot(SourceContract):
+    @pytest.fixture
+    def origin(self, dovecot: Dovecot, mail_user: User) -> Origin:
+        for folder, bodies in CONTENTS.items():
+            dovecot.fill(mail_user, folder, bodies)
+
+        async def secret() -> str:
+            return mail_user.password
+
+        options = ImapOptions("localhost", mail_user.name, dovecot.tls_port, ca_file=dovecot.certificate)
+        return Origin(ImapSource(options, secret), CONTENTS)

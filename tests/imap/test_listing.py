@@ -1,0 +1,357 @@
+"""Listings: what EXAMINE, SEARCH and FETCH say becomes items and cursors, and nothing is concluded from silence."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+
+from hauld.errors import ItemRejected, StaleCursor, Throttled, Transient
+from hauld.model import Page, RemoteFolder, RemoteItem
+from hauld.sources.base import Session
+from hauld.sources.imap.listing import date_of, flags_of
+from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
+
+INBOX = RemoteFolder(b"INBOX", ("INBOX",))
+
+
+def numbered(count: int, first: int = 1) -> Mailbox:
+    return Mailbox({uid: b"%d" % uid for uid in range(first, first + count)})
+
+
+def inbox(mailbox: Mailbox) -> Honest:
+    return Honest({b"INBOX": mailbox})
+
+
+async def pages(session: Session, since: bytes | None = None) -> list[Page]:
+    return [page async for page in session.list(INBOX, since)]
+
+
+async def items(session: Session) -> list[RemoteItem]:
+    return [item for page in await pages(session) for item in page.items]
+
+
+# --- items ---
+
+
+async def test_items_come_newest_first_with_what_the_server_says_of_them():
+    mailbox = Mailbox(
+        {7: b"seven", 9: b"nine!!", 4294967294: b"x"}, uidvalidity=42, flags={9: rb"\Seen $Label1"}, dates={7: b"nonsense"}
+    )
+    async with ScriptedServer(inbox(mailbox)) as server, server.source().session() as session:
+        listing = await pages(session)
+    assert [page.epoch for page in listing] == ["42", "42"]
+    assert list(listing[0].items) == [
+        RemoteItem("42.4294967294", 4294967294, size=1, date=837596665000),
+        RemoteItem("42.9", 9, size=6, flags=(r"\Seen", "$Label1"), date=837596665000),
+        RemoteItem("42.7", 7, size=5),
+    ]
+    assert listing[1].whole
+
+
+async def test_a_long_listing_comes_in_pages_newest_block_first():
+    honest = inbox(Mailbox(dict.fromkeys(range(3, 3 * 2501, 3), b"x")))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+    assert [len(page.items) for page in listing] == [1000, 1000, 500, 0]
+    ordinals = [item.ordinal for page in listing for item in page.items]
+    assert ordinals == sorted(honest.mailboxes[b"INBOX"].messages, reverse=True)
+    assert all(item.size == 1 for page in listing for item in page.items)
+
+
+async def test_an_empty_folder_is_whole_and_costs_one_command():
+    async with ScriptedServer(inbox(Mailbox())) as server, server.source().session() as session:
+        (page,) = await pages(session)
+        assert page.whole
+        assert not server.asked("UID")
+
+
+async def test_items_left_out_by_FETCH_are_listed_without_details():
+    honest = inbox(numbered(4))
+
+    @honest.instead_of("UID FETCH")
+    async def leaves_out_two_and_three(client: Client, command: Command) -> None:
+        mailbox = honest.mailboxes[b"INBOX"]
+        await client.send(honest.details(mailbox, 1, 1), honest.details(mailbox, 4, 4), command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [(item.ordinal, item.size) for item in await items(session)] == [(4, 1), (3, None), (2, None), (1, 1)]
+
+
+async def test_items_are_listed_without_details_when_FETCH_is_refused():
+    honest = inbox(numbered(2))
+
+    @honest.instead_of("UID FETCH")
+    async def refuses(client: Client, command: Command) -> None:
+        await client.send(command.no(b"[SERVERBUG] internal error"))
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [item.size for item in await items(session)] == [None, None]
+
+
+async def test_P16_items_that_nobody_asked_for_are_not_listed_twice_or_at_all():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID FETCH")
+    async def says_more(client: Client, command: Command) -> None:
+        mailbox = honest.mailboxes[b"INBOX"]
+        mailbox.messages[9] = b"nine"
+        await client.send(*(honest.details(mailbox, n, n) for n in (1, 2, 3, 3)), honest.details(mailbox, 4, 9), command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [item.ordinal for item in await items(session)] == [3, 2, 1]
+
+
+async def test_P44_a_search_answered_over_several_lines_out_of_order_is_one_list():
+    honest = inbox(numbered(5))
+
+    @honest.instead_of("UID SEARCH")
+    async def in_parts(client: Client, command: Command) -> None:
+        await client.send(b"* SEARCH 4 5\r\n* 5 EXISTS\r\n* SEARCH 1 3 2 0 5 nonsense\r\n* SEARCH\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [item.ordinal for item in await items(session)] == [5, 4, 3, 2, 1]
+
+
+async def test_P10_very_large_numbers_are_listed_as_they_are():
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("UID SEARCH")
+    async def large(client: Client, command: Command) -> None:
+        await client.send(b"* SEARCH 2147483648 9223372036854775807\r\n", command.ok())
+
+    @honest.instead_of("UID FETCH")
+    async def larger(client: Client, command: Command) -> None:
+        await client.send(
+            b"* 1 FETCH (UID 2147483648 RFC822.SIZE 9223372036854775807)\r\n",
+            b"* 2 FETCH (UID 9223372036854775807 RFC822.SIZE -1 MODSEQ (-5))\r\n",
+            command.ok(),
+        )
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [(item.ordinal, item.size) for item in await items(session)] == [(2**63 - 1, None), (2**31, 2**63 - 1)]
+
+
+async def test_P38_an_item_above_the_limit_is_listed_with_the_reason_to_skip_it():
+    async with (
+        ScriptedServer(inbox(Mailbox({1: b"x" * 11, 2: b"x" * 10}))) as server,
+        server.source(max_message_size=10).session() as session,
+    ):
+        assert [item.skip for item in await items(session)] == [None, "too large: 11 bytes, the limit is 10"]
+
+
+async def test_a_listing_that_is_left_in_the_middle_ends_the_session():
+    async with ScriptedServer(inbox(numbered(2500))) as server, server.source().session() as session:
+        async with aclosing(session.list(INBOX, None)) as listing:
+            async for page in listing:
+                assert len(page.items) == 1000
+                break
+        assert not session.alive
+        with pytest.raises(Transient, match="left in the middle"):
+            await pages(session)
+
+
+# --- dates and flags ---
+
+
+@pytest.mark.parametrize(
+    ("written", "ms"),
+    [
+        (b"17-Jul-1996 02:44:25 -0700", 837596665000),
+        (b" 1-jan-1970 00:00:00 +0000", 0),
+        (b"31-DEC-2099 23:59:60 +1400", 4102394399000),
+    ],
+)
+def test_P45_an_internal_date_is_milliseconds_since_1970(written, ms):
+    assert date_of(written) == ms
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(None, [], b"", b"17-Jul-2020", b"17-Foo-2020 02:44:25 +0000", b"31-Feb-2020 00:00:00 +0000"),
+        *(b"17-Jul-0000 02:44:25 +0000", b"17-Jul-1969 02:44:25 +0000", b"17-Jul-9999 02:44:25 +0000"),
+        *(b"17-Jul-2020 25:44:25 +0000", b"17-Jul-2020 02:44:25 GMT"),
+        *(b"17-Jul-2020 02:44:25 +9900", b"17-Jul-2020 02:44:25 +0060"),
+    ],
+)
+def test_P45_an_internal_date_without_sense_is_none(written):
+    assert date_of(written) is None
+
+
+def test_P46_flags_are_bounded_once_each_and_in_their_usual_case():
+    assert flags_of([rb"\seen", rb"\Seen", rb"\Recent", b"$Junk", b"kl\xe4ger", None, [b"x"]]) == (
+        r"\Seen",
+        "$Junk",
+        r"kl\xe4ger",
+    )
+    assert flags_of([b"k%d" % n for n in range(10_000)])[:2] == ("k0", "k1")
+    assert len(flags_of([b"k%d" % n for n in range(10_000)])) == 128
+    assert flags_of([b"x" * 1024, b"y"]) == ("y",)
+    assert flags_of(None) == ()
+
+
+# --- cursors ---
+
+
+async def test_nothing_changed_is_one_command():
+    honest = inbox(numbered(3))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        cursor = (await pages(session))[-1].cursor
+        before = len(server.commands)
+        assert await pages(session, cursor) == [Page("1", cursor=cursor)]
+        assert server.commands[before:] == [b'EXAMINE "INBOX" (CONDSTORE)']
+
+
+async def test_mod_sequences_are_not_asked_for_where_they_are_not_offered():
+    honest = inbox(numbered(1))
+    honest.capabilities = b"IMAP4rev1 AUTH=PLAIN SASL-IR"
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert await items(session)
+        assert server.asked("EXAMINE") == [b'EXAMINE "INBOX"']
+
+
+async def test_P41_mod_sequences_that_are_offered_and_refused_are_done_without():
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("EXAMINE")
+    async def knows_no_parameters(client: Client, command: Command) -> None:
+        if command.line.endswith(b"(CONDSTORE)"):
+            await client.send(command.bad(b"unexpected parameter"))
+        else:
+            await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert await items(session)
+
+
+@pytest.mark.parametrize("change", ["flags", "new", "gone", "epoch"])
+async def test_any_change_makes_a_whole_listing(change):
+    honest = inbox(numbered(3))
+    mailbox = honest.mailboxes[b"INBOX"]
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        cursor = (await pages(session))[-1].cursor
+        if change == "flags":
+            mailbox.touch()
+        elif change == "new":
+            mailbox.messages[4] = b"x"
+        elif change == "gone":
+            del mailbox.messages[1]
+        else:
+            mailbox.uidvalidity = 2
+        listing = await pages(session, cursor)
+        assert listing[-1].whole
+        assert {item.ordinal for page in listing for item in page.items} == set(mailbox.messages)
+
+
+@pytest.mark.parametrize("highestmodseq", [None, -7])
+async def test_P10_without_a_mod_sequence_to_believe_nothing_is_proven(highestmodseq):
+    honest = inbox(numbered(3))
+    honest.mailboxes[b"INBOX"].highestmodseq = highestmodseq
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        cursor = (await pages(session))[-1].cursor
+        assert (await pages(session, cursor))[-1].whole
+
+
+async def test_a_search_that_names_less_than_the_folder_holds_proves_nothing_gone():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def forgets(client: Client, command: Command) -> None:
+        await client.send(b"* SEARCH 1 2\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        first = await pages(session)
+        assert [item.ordinal for item in first[0].items] == [2, 1]
+        assert not first[-1].whole
+        assert first[-1].cursor
+        honest.be_honest()
+        assert (await pages(session, first[-1].cursor))[-1].whole
+
+
+async def test_P17_what_is_expunged_while_it_is_listed_is_no_lie():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def expunges_first(client: Client, command: Command) -> None:
+        await client.send(b"* 3 EXPUNGE\r\n* SEARCH 1 2\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert (await pages(session))[-1].whole
+
+
+async def test_a_search_without_any_answer_is_no_empty_folder():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def says_nothing(client: Client, command: Command) -> None:
+        await client.send(command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Transient, match=r"127\.0\.0\.1:\d+ \(user alice\) did not list 'INBOX'"):
+            await pages(session)
+        assert not session.alive
+
+
+async def test_a_list_without_any_folder_is_no_empty_account():
+    async with ScriptedServer(Honest({})) as server, server.source().session() as session:
+        with pytest.raises(Transient, match="did not list its folders"):
+            assert [folder async for folder in session.folders()]
+
+
+# --- what cannot be opened ---
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[NONEXISTENT] no such mailbox", b"[INUSE] locked by another client", b"[UNAVAILABLE] storage offline", b"denied"],
+)
+async def test_N17_a_folder_that_cannot_be_opened_is_rejected_alone(answer):
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("EXAMINE")
+    async def refuses(client: Client, command: Command) -> None:
+        await client.send(command.no(answer))
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(ItemRejected, match=answer.decode().split("]")[-1]) as rejected:
+            await pages(session)
+        assert rejected.value.kind == "folder"
+        assert session.alive
+        honest.be_honest()
+        assert await items(session)
+
+
+async def test_N16_a_throttled_server_names_its_own_time():
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("EXAMINE")
+    async def throttles(client: Client, command: Command) -> None:
+        await client.send(command.bad(b"Request is throttled. Suggested Backoff Time: 299910 milliseconds"))
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Throttled) as throttled:
+            await pages(session)
+        assert throttled.value.wait == 299.91
+        assert not session.alive
+
+
+@pytest.mark.parametrize("code", [b"", b"* OK [UIDVALIDITY 0] none\r\n", b"* OK [UIDVALIDITY -3] none\r\n"])
+async def test_P14_a_folder_without_uidvalidity_has_the_epoch_0(code):
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("EXAMINE")
+    async def without(client: Client, command: Command) -> None:
+        honest.open(client, command)
+        await client.send(b"* 1 EXISTS\r\n", code, command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [item.key for item in await items(session)] == ["0.1"]
+
+
+async def test_a_cursor_of_another_epoch_is_stale_for_fetching():
+    honest = inbox(numbered(1))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(StaleCursor, match="in epoch 1 now, not in 2") as stale:
+            assert [outcome async for outcome in session.fetch(INBOX, "2", [], None)]
+        assert stale.value.epoch == "1"
