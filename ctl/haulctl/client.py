@@ -174,8 +174,7 @@ def _reach(places: list[Path], patience: float) -> socket.socket:
         )
     raise Unreachable(
         f"hauld does not seem to be running: nothing answers at {' or '.join(map(str, places))}.",
-        hint="Start it with: systemctl --user start hauld, for the system's: sudo systemctl start hauld, by hand: hauld run."
-        " If it has its socket elsewhere, name it with --socket or HAUL_SOCKET.",
+        hint="Start it with: hauld run. If it has its socket elsewhere, name it with --socket or HAUL_SOCKET.",
     )
 
 

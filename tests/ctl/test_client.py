@@ -132,7 +132,7 @@ def test_where_nobody_listens_it_is_said_where_and_how_to_start(path: Path) -> N
         connect(str(path))
     assert str(path) in failed.value.message
     assert failed.value.hint is not None
-    assert "systemctl" in failed.value.hint
+    assert "hauld run" in failed.value.hint
 
 
 def test_a_dead_socket_of_ones_own_does_not_hide_the_systems_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
