@@ -394,7 +394,7 @@ async def test_a_missing_item_says_what_to_do(root: Path, started: Callable) -> 
     store = await started(root)
     with pytest.raises(ItemRejected, match=r"not in its folder any more") as raised:
         await store.read("work/INBOX/1.U1V1H.haul")
-    assert "verify" in (raised.value.hint or "")
+    assert "Another program" in (raised.value.hint or "")
 
 
 async def test_a_store_takes_no_bodies_of_others(root: Path, started: Callable) -> None:
