@@ -7,8 +7,10 @@ What two neighbours on the floor above need of each other is here: what a source
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Protocol, TypeAlias
 
@@ -68,15 +70,69 @@ def check_move(job: str, before: JobStatus, after: JobStatus) -> None:
 
 @dataclass(frozen=True)
 class Strategy:
-    """Which items a job wants. Folder globs match display names; an empty ``folders`` means all."""
+    """Which items a job wants. Folder globs match display names; an empty ``folders`` means all. ``since`` (inclusive) and
+    ``before`` (exclusive) are days in UTC, as ``2026-01-31``; the rest is what the origin is asked to search for."""
 
     kind: str = "full"
     folders: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    since: str | None = None
+    before: str | None = None
+    sender: str | None = None
+    to: str | None = None
+    subject: str | None = None
 
     def selects(self, folder: str) -> bool:
         """Whether the job wants items of the folder of that display name."""
         return matches(folder, self.folders or ("*",), self.exclude)
+
+    @property
+    def dates(self) -> Dates:
+        """The INTERNALDATEs of the items it wants."""
+        return Dates(day_ms(self.since), day_ms(self.before))
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """What the origin has to be asked; None where the ledger's rows tell."""
+        if self.kind == "unseen":
+            return Criteria(unseen=True)
+        if self.kind == "search":
+            return Criteria(sender=self.sender, to=self.to, subject=self.subject)
+        return None
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A span of INTERNALDATE in Unix milliseconds: ``since`` inclusive, ``before`` exclusive, None for no bound. An item
+    without a date is in the span only when it has no bound."""
+
+    since: int | None = None
+    before: int | None = None
+
+
+ANY_DATE = Dates()
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What an origin searches for: items that fit everything given. Texts are found anywhere in the header, in any case."""
+
+    unseen: bool = False
+    sender: str | None = None
+    to: str | None = None
+    subject: str | None = None
+
+
+def day_ms(day: str | None) -> int | None:
+    """The first millisecond of a day in UTC. Raises ``ValueError`` for what is no day as ``2026-01-31``."""
+    if day is None:
+        return None
+    try:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII):
+            raise ValueError(day)
+        return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1000
+    except ValueError:
+        raise ValueError(f"{day!r} is no day as 2026-01-31") from None
 
 
 def matches(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from hauld.errors import Refused, StaleCursor
 from hauld.model import (
     MOVES,
     Counters,
+    Dates,
     Event,
     Folder,
     FolderKind,
@@ -31,7 +33,7 @@ from hauld.model import (
     Strategy,
     Trouble,
 )
-from hauld.state.base import Committed, State
+from hauld.state.base import Committed, Preview, State
 
 NOON = 1_767_225_600_000
 INBOX = RemoteFolder(b"INBOX", ("INBOX",), FolderKind.INBOX)
@@ -118,6 +120,11 @@ class Scene:
 
     async def told(self, kind: str) -> list[Event]:
         return [event for event in await self.state.events(0) if event.kind == kind]
+
+
+def dated(*dates: int | None) -> Page:
+    """Items 1, 2, ... of these dates."""
+    return Page("7", [RemoteItem(f"7.{uid}", uid, 100 + uid, date=date) for uid, date in enumerate(dates, 1)])
 
 
 async def create(state: State, account: int, *, start: bool = True, strategy: Strategy | None = None) -> Job:
@@ -290,11 +297,11 @@ class StateContract:
     async def test_a_comparison_that_found_nothing_is_dated_and_not_told(self, scene: Scene, clock: SetClock) -> None:
         await scene.state.move_job(scene.job.number, JobStatus.RUNNING)
         await scene.state.move_job(scene.job.number, JobStatus.COMPLETED)
-        before = await scene.state.last_event()
+        before = (await scene.state.event_span())[1]
         now = clock.pass_seconds(60)
         assert (await scene.state.synced(scene.job.number)).last_sync_at == now
         assert (await scene.state.job(scene.job.id)).status is JobStatus.COMPLETED
-        assert await scene.state.last_event() == before
+        assert (await scene.state.event_span())[1] == before
 
     async def test_a_phase_is_told_once_and_says_why_the_job_waits(self, scene: Scene, clock: SetClock) -> None:
         number = scene.job.number
@@ -320,6 +327,163 @@ class StateContract:
             await scene.state.set_phase(scene.job.number, Phase.LISTING)
         assert refused.value.kind == "wrong_state"
         assert (await scene.state.move_job(scene.job.number, JobStatus.PAUSED, phase=Phase.LISTING)).phase is None
+
+    async def test_every_field_of_a_strategy_is_kept(self, scene: Scene) -> None:
+        strategy = Strategy(
+            "search", ("Work",), ("*/Old",), "2026-01-31", "2026-02-01", "bo\udcffb@example.org", 'to"', "Grüße \x00 *"
+        )
+        job = await create(scene.state, scene.account, strategy=strategy)
+        assert (await scene.state.job(job.id)).strategy == strategy
+
+    # --- deleting jobs ---
+
+    async def test_a_deleted_job_is_forgotten_and_what_was_told_of_it_is_not(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        told = await scene.state.events(0, job=scene.job.id)
+        assert list(await scene.state.delete_job(scene.job.number)) == []
+        with pytest.raises(Refused) as missing:
+            await scene.state.job(scene.job.id)
+        assert missing.value.kind == "not_found"
+        assert list(await scene.state.jobs()) == []
+        assert await scene.state.job_counts() == {}
+        assert await scene.state.counters(scene.job.number) == Counters()
+        assert list(await scene.state.items(scene.job.number)) == []
+        *before, last = await scene.state.events(0, job=scene.job.id)
+        assert before == told
+        assert (last.kind, last.data) == ("job.deleted", {"status": "pending", "purged": 0})
+
+    async def test_the_items_of_a_deleted_job_stay_and_the_same_job_skips_them(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.store([1])
+        await scene.set_back(2, final=True)
+        stored, totals = await scene.item(1), await scene.state.account_totals(scene.account)
+        progress = await scene.state.folder_progress(account=scene.account)
+        await scene.state.delete_job(scene.job.number)
+        assert await scene.state.account_totals(scene.account) == totals
+        assert await scene.state.folder_progress(account=scene.account) == progress
+        again = await create(scene.state, scene.account)
+        assert await scene.state.want_known(again.number, scene.inbox.number) == 3
+        assert await scene.state.counters(again.number) == Counters(total=3, failed=1, skipped=1)
+        assert await scene.item(1, job=again) == stored
+
+    async def test_deleting_a_job_changes_nothing_for_others(self, scene: Scene) -> None:
+        other = await create(scene.state, scene.account)
+        await scene.list([1, 2])
+        await scene.list([1, 2, 3], job=other)
+        await scene.store([1])
+        await scene.store([2], job=other)
+        counters, items = await scene.state.counters(other.number), await scene.state.items(other.number)
+        await scene.state.delete_job(scene.job.number, purge=True)
+        assert await scene.state.counters(other.number) == counters == Counters(total=3, downloaded=1, skipped=1, bytes=102)
+        assert await scene.state.items(other.number) == items
+        assert await scene.pending(other) == ["7.3"]
+
+    async def test_a_job_that_does_not_exist_cannot_be_deleted(self, scene: Scene) -> None:
+        await scene.state.delete_job(scene.job.number)
+        with pytest.raises(Refused) as refused:
+            await scene.state.delete_job(scene.job.number)
+        assert refused.value.kind == "not_found"
+
+    async def test_the_number_and_the_key_of_a_deleted_job_make_a_new_one(self, scene: Scene) -> None:
+        async def ask() -> tuple[Job, bool]:
+            return await scene.state.create_job(
+                scene.account, Strategy(), live=True, priority=2, requester=None, start=True, idempotency_key="once"
+            )
+
+        first, _ = await ask()
+        await scene.state.delete_job(first.number)
+        second, new = await ask()
+        assert new
+        assert second.id != first.id
+        assert second.number > first.number
+
+    async def test_purging_gives_up_what_no_other_job_wants(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4])
+        await scene.store([1, 2])
+        await scene.set_back(3, final=True)
+        assert sorted(await scene.state.delete_job(scene.job.number, purge=True)) == ["INBOX/7.1", "INBOX/7.2"]
+        [event] = await scene.told("job.deleted")
+        assert event.data["purged"] == 2
+        totals = await scene.state.account_totals(scene.account)
+        assert (totals.items, totals.bytes) == (4, 0)
+        [inbox, _] = await scene.state.folder_progress(account=scene.account)
+        assert inbox.counters == Counters(total=4, failed=1)
+        again = await create(scene.state, scene.account)
+        await scene.state.want_known(again.number, scene.inbox.number)
+        assert await scene.pending(again) == ["7.4", "7.2", "7.1"]
+        item = await scene.item(1, job=again)
+        assert (item.status, item.sha256, item.local_path, item.downloaded_at) == (ItemStatus.PENDING, None, None, None)
+        assert (item.size, item.error, item.retry_count) == (101, None, 0)
+        assert await scene.store([1], job=again) == Committed(1)
+        assert await scene.state.counters(again.number) == Counters(total=4, downloaded=1, failed=1, bytes=101)
+
+    @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.CANCELLED, JobStatus.FAILED])
+    async def test_what_another_job_wants_is_not_purged_whatever_became_of_that_job(
+        self, scene: Scene, status: JobStatus
+    ) -> None:
+        other = await create(scene.state, scene.account)
+        await scene.list([1, 2, 3])
+        await scene.store([1, 2])
+        await scene.state.want_keys(other.number, scene.inbox.number, "7", ["7.1"])
+        if status is not JobStatus.PENDING:
+            await scene.state.move_job(other.number, status)
+        assert list(await scene.state.delete_job(scene.job.number, purge=True)) == ["INBOX/7.2"]
+        assert (await scene.item(1, job=other)).local_path == "INBOX/7.1"
+        assert list(await scene.state.delete_job(other.number, purge=True)) == ["INBOX/7.1"]
+
+    async def test_what_is_purged_and_cannot_be_had_again_is_skipped_until_it_is_listed_again(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2])
+        await scene.list([5], folder=scene.work)
+        await scene.store([1, 2])
+        in_work = Stored(await scene.number(5), placed(5, folder=b"Work"))
+        await scene.state.record_group(scene.job.number, [in_work], ())
+        await scene.list([], epoch="8")
+        await scene.list([2], epoch="7")
+        await scene.state.record_folders(scene.account, [INBOX])
+        now = clock.pass_seconds(1)
+        paths = await scene.state.delete_job(scene.job.number, purge=True)
+        assert sorted(paths) == ["INBOX/7.1", "INBOX/7.2", "Work/7.5"]
+        again = await create(scene.state, scene.account)
+        await scene.state.want_keys(again.number, scene.inbox.number, "7", ["7.1", "7.2"])
+        await scene.state.want_keys(again.number, scene.work.number, "7", ["7.5"])
+        gone, there, lost = [await scene.item(uid, job=again) for uid in (1, 2, 5)]
+        assert (there.status, there.removed_at) == (ItemStatus.PENDING, None)
+        for item in (gone, lost):
+            assert item.error is not None
+            assert (item.status, item.error.kind, item.error.since) == (ItemStatus.SKIPPED, "gone", now)
+            assert (item.local_path, item.removed_at is None) == (None, False)
+        await scene.list([1, 2], job=again)
+        assert await scene.pending(again) == ["7.2", "7.1"]
+
+    async def test_what_is_purged_in_an_epoch_that_has_passed_does_not_wait(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.store([1])
+        await scene.list([], epoch="8")
+        assert list(await scene.state.delete_job(scene.job.number, purge=True)) == ["INBOX/7.1"]
+        [inbox, _] = await scene.state.folder_progress(account=scene.account)
+        assert inbox.counters == Counters(total=1, skipped=1)
+
+    async def test_what_is_purged_has_the_size_that_the_origin_says(self, scene: Scene) -> None:
+        await scene.list([1])
+        stored = Stored(await scene.number(1), placed(1, size=7), size_differs=True)
+        await scene.state.record_group(scene.job.number, [stored], ())
+        await scene.state.delete_job(scene.job.number, purge=True)
+        again = await create(scene.state, scene.account)
+        await scene.state.want_known(again.number, scene.inbox.number)
+        [item] = await scene.state.pending(again.number, scene.inbox.number, below=None, limit=9)
+        assert item.size == 101
+        await scene.store([1], job=again)
+        assert (await scene.state.counters(again.number)).bytes == 101
+
+    async def test_what_a_deleted_job_had_under_way_is_stored_for_nobody(self, scene: Scene) -> None:
+        await scene.list([1])
+        group = [Stored(await scene.number(1), placed(1))]
+        await scene.state.delete_job(scene.job.number)
+        assert await scene.state.record_group(scene.job.number, group, ()) == Committed(1)
+        assert (await scene.state.account_totals(scene.account)).bytes == 101
 
     # --- folders ---
 
@@ -566,6 +730,92 @@ class StateContract:
         later = await create(scene.state, scene.account)
         assert await scene.state.want_known(later.number, scene.inbox.number) == 0
 
+    async def test_a_job_wants_what_was_listed_within_its_dates(self, scene: Scene) -> None:
+        listed = dated(NOON - 1, NOON, NOON + 9, NOON + 10, None)
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        number, dates = scene.job.number, Dates(NOON, NOON + 10)
+        assert await scene.state.record_page(scene.inbox.number, listed, [number], dates) == 5
+        assert await scene.pending() == ["7.3", "7.2"]
+        assert await scene.state.record_page(scene.inbox.number, listed, [number], Dates(since=NOON + 10)) == 0
+        assert await scene.pending() == ["7.4", "7.3", "7.2"]
+        await scene.state.record_page(scene.inbox.number, listed, [number], Dates(before=NOON))
+        assert await scene.pending() == ["7.4", "7.3", "7.2", "7.1"]
+        await scene.state.record_page(scene.inbox.number, listed, [number])
+        assert len(await scene.pending()) == 5
+
+    async def test_a_date_that_a_later_listing_leaves_out_still_counts(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, dated(NOON), [])
+        await scene.state.record_page(scene.inbox.number, dated(None), [scene.job.number], Dates(since=NOON))
+        assert await scene.pending() == ["7.1"]
+
+    async def test_a_job_wants_what_is_known_within_its_dates(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, dated(NOON - 1, NOON, NOON + 9, NOON + 10, None), [])
+        want_known, number = scene.state.want_known, scene.job.number
+        assert await want_known(number, scene.inbox.number, Dates(NOON, NOON + 10)) == 2
+        assert await scene.pending() == ["7.3", "7.2"]
+        assert await want_known(number, scene.inbox.number, Dates(NOON, NOON + 10)) == 0
+        assert await want_known(number, scene.inbox.number, Dates(before=NOON + 1)) == 1
+        assert await want_known(number, scene.inbox.number, Dates(since=NOON + 1)) == 1
+        assert await want_known(number, scene.inbox.number) == 1
+
+    async def test_a_job_wants_the_keys_it_names_as_far_as_they_are_known(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4])
+        await scene.list([1], folder=scene.work)
+        await scene.store([1])
+        other = await create(scene.state, scene.account)
+        want_keys, inbox = scene.state.want_keys, scene.inbox.number
+        assert await want_keys(other.number, inbox, "7", ["7.1", "7.3", "7.3", "7.99", "8.1", ""]) == 2
+        assert await want_keys(other.number, inbox, "7", ["7.4", "7.3"]) == 1
+        assert await want_keys(other.number, inbox, "7", []) == 0
+        assert await scene.pending(other) == ["7.4", "7.3"]
+        assert await scene.state.counters(other.number) == Counters(total=3, skipped=1)
+        assert {item.folder for item in await scene.state.items(other.number)} == {"INBOX"}
+
+    async def test_keys_of_another_epoch_are_refused(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.list([1], epoch="8")
+        other = await create(scene.state, scene.account)
+        with pytest.raises(StaleCursor) as stale:
+            await scene.state.want_keys(other.number, scene.inbox.number, "7", ["7.1", "8.1"])
+        assert stale.value.epoch == "8"
+        assert await scene.state.counters(other.number) == Counters()
+
+    async def test_a_preview_tells_what_a_job_would_find_and_changes_nothing(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        listed = dated(NOON - 1, NOON, NOON + 1, NOON + 2, None)
+        await scene.state.record_page(scene.inbox.number, listed, [scene.job.number])
+        await scene.store([2])
+        await scene.set_back(3, final=True)
+        preview, inbox = scene.state.preview, scene.inbox.number
+        events, counters = await scene.state.event_span(), await scene.state.counters(scene.job.number)
+        assert await preview(inbox) == Preview(items=3, bytes=101 + 104 + 105, stored=1)
+        assert await preview(inbox, Dates(NOON, NOON + 2)) == Preview(items=0, bytes=0, stored=1)
+        assert await preview(inbox, Dates(since=NOON + 2)) == Preview(items=1, bytes=104, stored=0)
+        assert await preview(inbox, keys=["7.1", "7.1", "7.2", "7.99"]) == Preview(items=1, bytes=101, stored=1)
+        assert await preview(inbox, Dates(before=NOON), keys=["7.1", "7.2"]) == Preview(items=1, bytes=101, stored=0)
+        assert await preview(inbox, keys=[]) == Preview(items=0, bytes=0, stored=0)
+        assert await scene.state.event_span() == events
+        assert await scene.state.counters(scene.job.number) == counters
+
+    async def test_a_preview_leaves_out_what_the_origin_has_no_more(self, scene: Scene) -> None:
+        assert await scene.state.preview(scene.inbox.number) == Preview(items=0, bytes=0, stored=0)
+        await scene.list([1, 2, 3])
+        await scene.store([1, 2])
+        await scene.list([2])
+        assert await scene.state.preview(scene.inbox.number) == Preview(items=0, bytes=0, stored=1)
+        await scene.list([5], epoch="8")
+        assert await scene.state.preview(scene.inbox.number) == Preview(items=1, bytes=105, stored=0)
+        with pytest.raises(Refused) as refused:
+            await scene.state.preview(99)
+        assert refused.value.kind == "not_found"
+
+    async def test_a_preview_does_not_count_sizes_that_the_origin_did_not_say(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, page([1, 2], size=None), [])
+        assert await scene.state.preview(scene.inbox.number) == Preview(items=2, bytes=0, stored=0)
+
     # --- downloading ---
 
     async def test_pending_items_come_newest_first_below_a_mark(self, scene: Scene) -> None:
@@ -618,9 +868,9 @@ class StateContract:
         assert len(named) < 100
 
     async def test_an_empty_group_tells_nothing(self, scene: Scene) -> None:
-        before = await scene.state.last_event()
+        before = (await scene.state.event_span())[1]
         assert await scene.state.record_group(scene.job.number, (), ()) == Committed(0)
-        assert await scene.state.last_event() == before
+        assert (await scene.state.event_span())[1] == before
 
     async def test_an_item_that_two_jobs_want_is_fetched_once_and_skipped_by_the_other(self, scene: Scene) -> None:
         await scene.list([1, 2])
@@ -747,6 +997,32 @@ class StateContract:
         other = await create(scene.state, scene.account)
         assert await scene.state.retry_failed(other.number) == 0
 
+    async def test_P2_only_the_failed_items_that_are_named_are_asked_for_again(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2, 3])
+        for uid in (1, 2, 3):
+            await scene.set_back(uid, final=True)
+        one, two = await scene.number(1), await scene.number(2)
+        assert await scene.state.retry_failed(scene.job.number, items=[]) == 0
+        assert await scene.state.retry_failed(scene.job.number, before=clock.now, items=[one]) == 0
+        assert await scene.state.retry_failed(scene.job.number, items=[two, one, two]) == 2
+        assert await scene.pending() == ["7.2", "7.1"]
+        assert await scene.state.counters(scene.job.number) == Counters(total=3, failed=1)
+
+    async def test_an_item_that_has_not_failed_or_is_not_wanted_is_not_asked_for_again(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.store([2])
+        await scene.set_back(1, final=True)
+        other = await create(scene.state, scene.account)
+        await scene.list([1, 2, 3, 4], job=other)
+        unwanted = await scene.number(4, job=other)
+        await scene.state.record_group(other.number, (), [Setback(unwanted, "missing", "?", final=True)])
+        failed, stored, waiting = [await scene.number(uid) for uid in (1, 2, 3)]
+        for wrong, said in ((stored, "completed"), (waiting, "pending"), (unwanted, scene.job.id), (9999, scene.job.id)):
+            with pytest.raises(Refused, match=rf"\b{wrong}\b.*{said}") as refused:
+                await scene.state.retry_failed(scene.job.number, items=[failed, wrong])
+            assert refused.value.kind == "wrong_state"
+        assert (await scene.item(1)).status is ItemStatus.FAILED
+
     async def test_an_item_that_failed_and_came_after_all_is_downloaded(self, scene: Scene) -> None:
         await scene.list([1])
         await scene.set_back(1, final=True)
@@ -830,14 +1106,129 @@ class StateContract:
         events = await scene.state.events(0)
         numbers = [event.number for event in events]
         assert numbers == sorted(set(numbers))
-        assert await scene.state.last_event() == numbers[-1]
+        assert (await scene.state.event_span())[1] == numbers[-1]
         assert await scene.state.events(numbers[1]) == events[2:]
         assert await scene.state.events(0, limit=2) == events[:2]
         assert await scene.state.events(numbers[-1]) == []
 
     async def test_an_empty_ledger_has_no_last_event(self, state: State) -> None:
-        assert await state.last_event() == 0
+        assert await state.event_span() == (1, 0)
         assert await state.events(0) == []
+
+    async def test_the_event_stream_has_an_id_that_stays(self, scene: Scene) -> None:
+        stream = await scene.state.stream()
+        assert stream
+        await scene.list([1])
+        assert await scene.state.stream() == stream
+
+    async def test_events_of_one_job_are_read_in_order_from_any_number(self, scene: Scene) -> None:
+        other = await create(scene.state, scene.account)
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.state.move_job(other.number, JobStatus.PAUSED)
+        await scene.store([2])
+        events = [event for event in await scene.state.events(0) if event.job == scene.job.id]
+        assert [event.kind for event in events] == ["job.status", "item.stored", "item.stored"]
+        assert await scene.state.events(0, job=scene.job.id) == events
+        assert await scene.state.events(events[0].number, 1, scene.job.id) == events[1:2]
+        assert list(await scene.state.events(0, job="job_000000000000")) == []
+
+    async def test_old_events_are_forgotten_but_none_of_the_newest(self, scene: Scene, clock: SetClock) -> None:
+        for _ in range(9):
+            await create(scene.state, scene.account)
+        later = clock.pass_seconds(60)
+        await create(scene.state, scene.account)
+        assert await scene.state.event_span() == (1, 11)
+        assert await scene.state.prune_events(NOON, 0) == 0
+        assert await scene.state.prune_events(later, 11) == 0
+        assert await scene.state.prune_events(later, 8) == 3
+        assert await scene.state.event_span() == (4, 11)
+        assert [event.number for event in await scene.state.events(0)] == list(range(4, 12))
+        assert await scene.state.prune_events(later, 0) == 7
+        assert await scene.state.event_span() == (11, 11)
+
+    async def test_the_numbers_of_forgotten_events_are_not_given_again(self, scene: Scene, clock: SetClock) -> None:
+        _, newest = await scene.state.event_span()
+        assert await scene.state.prune_events(clock.now + 1, 0) == newest
+        assert await scene.state.event_span() == (newest + 1, newest)
+        await create(scene.state, scene.account)
+        assert await scene.state.event_span() == (newest + 1, newest + 1)
+
+    async def test_what_is_kept_of_the_events_has_no_gaps_when_the_clock_was_set_back(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        clock.pass_seconds(-3600)
+        await create(scene.state, scene.account)
+        assert await scene.state.prune_events(NOON, 0) == 0
+        assert await scene.state.event_span() == (1, 2)
+        assert [event.number for event in await scene.state.events(0)] == [1, 2]
+
+    async def test_whoever_asked_is_called_in_the_loop_once_events_can_be_read(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        calls: list[asyncio.Future[object]] = []
+        threads: set[int] = set()
+
+        def call() -> None:
+            threads.add(threading.get_ident())
+            calls.append(asyncio.ensure_future(scene.state.event_span()))
+
+        scene.state.when_told(call)
+        number = scene.job.number
+        steps = [
+            lambda: scene.store([1]),
+            lambda: scene.set_back(2, final=True),
+            lambda: scene.state.adopt([placed(3)]),
+            lambda: scene.state.move_job(number, JobStatus.RUNNING),
+            lambda: scene.state.set_phase(number, Phase.LISTING),
+            lambda: scene.list([1]),
+            lambda: scene.state.begin_listing(scene.inbox.number, "8"),
+            lambda: scene.state.record_folders(scene.account, [WORK]),
+            lambda: create(scene.state, scene.account),
+            lambda: scene.state.delete_job(number),
+        ]
+        for told, step in enumerate(steps, 1):
+            await step()
+            assert len(calls) == told
+            assert await calls[-1] == await scene.state.event_span()
+        assert threads == {threading.get_ident()}
+
+    async def test_nobody_is_called_when_nothing_was_told(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1])
+        await scene.set_back(1, final=True)
+        calls: list[None] = []
+        scene.state.when_told(lambda: calls.append(None))
+        await scene.state.record_group(scene.job.number, (), ())
+        await scene.state.retry_failed(scene.job.number)
+        await scene.state.synced(scene.job.number)
+        await scene.state.want_known(scene.job.number, scene.inbox.number)
+        await scene.state.prune_events(clock.now + 1, 0)
+        with pytest.raises(Refused):
+            await scene.state.set_phase(scene.job.number, Phase.LISTING)
+        assert calls == []
+
+    async def test_everyone_who_asked_is_called(self, scene: Scene) -> None:
+        calls: list[str] = []
+        scene.state.when_told(lambda: calls.append("first"))
+        scene.state.when_told(lambda: calls.append("second"))
+        await create(scene.state, scene.account)
+        assert sorted(calls) == ["first", "second"]
+
+    async def test_a_commit_whose_caller_was_cancelled_is_told_all_the_same(self, scene: Scene) -> None:
+        calls: list[None] = []
+        scene.state.when_told(lambda: calls.append(None))
+        _, newest = await scene.state.event_span()
+        hops, in_time = 0, False
+        while not in_time:
+            called = len(calls)
+            task = asyncio.ensure_future(create(scene.state, scene.account))
+            for _ in range(hops):
+                await asyncio.sleep(0)
+            in_time = task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            before, (_, newest) = newest, await scene.state.event_span()
+            assert newest == before or len(calls) > called
+            hops += 1 + hops // 16
 
     async def test_many_tasks_write_at_once_and_every_transaction_stays_whole(self, scene: Scene) -> None:
         await scene.list(range(1, 41))

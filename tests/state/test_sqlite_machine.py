@@ -7,12 +7,15 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from contracts.state import IDENTITY, INBOX, SetClock, create, page, placed
+from hauld.errors import Refused, StaleCursor
 from hauld.model import Counters, Page, Setback, Stored
+from hauld.state.base import Preview
 from hauld.state.sqlite import SqliteState
 
 UIDS = st.sets(st.integers(1, 8), max_size=8)
@@ -35,8 +38,9 @@ class Ledger(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
+        self.clock = SetClock()
         self.directory = tempfile.TemporaryDirectory()
-        self.state = SqliteState(Path(self.directory.name) / "haul.db", SetClock())
+        self.state = SqliteState(Path(self.directory.name) / "haul.db", self.clock)
         self.jobs: list[int] = []
         self.rows: dict[str, Row] = {}
         self.wants: dict[int, set[str]] = {}
@@ -141,6 +145,53 @@ class Ledger(RuleBasedStateMachine):
         for row in failed:
             row.status = "pending"
 
+    @rule(who=st.integers(0, 2), uids=UIDS)
+    def retry_some(self, who: int, uids: set[int]) -> None:
+        job = self.jobs[who % len(self.jobs)]
+        numbers = self.numbers()
+        named = [key for key in sorted(numbers) if self.rows[key].uid in uids]
+        if all(key in self.wants[job] and self.rows[key].status == "failed" for key in named):
+            assert self.do(self.state.retry_failed(job, items=[numbers[key] for key in named])) == len(named)
+            for key in named:
+                self.rows[key].status = "pending"
+        else:
+            with pytest.raises(Refused):
+                self.do(self.state.retry_failed(job, items=[numbers[key] for key in named]))
+
+    @precondition(lambda self: len(self.jobs) > 1)
+    @rule(who=st.integers(0, 2), purge=st.booleans())
+    def delete_job(self, who: int, purge: bool) -> None:
+        job = self.jobs.pop(who % len(self.jobs))
+        mine = self.wants.pop(job) - set().union(*self.wants.values())
+        given_up = [self.rows[key] for key in sorted(mine) if purge and self.rows[key].status == "completed"]
+        paths = self.do(self.state.delete_job(job, purge=purge))
+        assert sorted(paths) == sorted(placed(row.uid, row.epoch).path for row in given_up)
+        for row in given_up:
+            row.by = set()
+            row.status, row.why = ("skipped", "gone") if row.removed else ("pending", "")
+        for row in self.rows.values():
+            row.by.discard(job)
+
+    @rule(uids=UIDS, epoch=EPOCHS, who=st.integers(0, 2))
+    def want_keys(self, uids: set[int], epoch: str, who: int) -> None:
+        job = self.jobs[who % len(self.jobs)]
+        keys = {f"{epoch}.{uid}" for uid in uids}
+        if epoch != self.epoch:
+            with pytest.raises(StaleCursor):
+                self.do(self.state.want_keys(job, self.folder, epoch, sorted(keys)))
+            return
+        new = (keys & self.rows.keys()) - self.wants[job]
+        assert self.do(self.state.want_keys(job, self.folder, epoch, sorted(keys))) == len(new)
+        self.wants[job] |= new
+
+    @rule(seconds=st.integers(0, 60), old=st.integers(0, 60), keep=st.integers(0, 10))
+    def prune(self, seconds: int, old: int, keep: int) -> None:
+        before = self.clock.pass_seconds(seconds) - old * 1000
+        events = self.do(self.state.events(0))
+        kept = [event for place, event in enumerate(events) if event.time >= before or place >= len(events) - keep]
+        assert self.do(self.state.prune_events(before, keep)) == len(events) - len(kept)
+        assert self.do(self.state.events(0)) == kept
+
     @rule(uids=UIDS, epoch=EPOCHS)
     def adopt(self, uids: set[int], epoch: str) -> None:
         keys = [f"{epoch}.{uid}" for uid in uids]
@@ -189,6 +240,19 @@ class Ledger(RuleBasedStateMachine):
             left = [row.uid for key, row in self.rows.items() if key in self.wants[job] and row.status == "pending"]
             pending = self.do(self.state.pending(job, self.folder, below=None, limit=100))
             assert [item.ordinal for item in pending] == sorted(left, reverse=True)
+
+    @invariant()
+    def events_are_numbered_without_a_gap(self) -> None:
+        oldest, newest = self.do(self.state.event_span())
+        assert [event.number for event in self.do(self.state.events(0))] == list(range(oldest, newest + 1))
+
+    @invariant()
+    def a_preview_is_what_a_job_would_find(self) -> None:
+        there = [row for row in self.rows.values() if row.epoch == self.epoch and not row.removed]
+        pending = [row for row in there if row.status == "pending"]
+        stored = [row for row in there if row.status == "completed"]
+        expected = Preview(len(pending), sum(100 + row.uid for row in pending), len(stored))
+        assert self.do(self.state.preview(self.folder)) == expected
 
 
 TestLedger = Ledger.TestCase

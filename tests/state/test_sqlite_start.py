@@ -17,6 +17,8 @@ import pytest
 from contracts.state import Scene, SetClock
 from haulapi.faults import Exit
 from hauld.errors import Fatal, Transient
+from hauld.model import Strategy
+from hauld.state.base import Preview
 from hauld.state.sqlite import SqliteState, schema
 from hauld.state.sqlite.connection import connect
 from hauld.state.sqlite.guard import examine
@@ -237,6 +239,43 @@ async def test_migrations_are_numbered_without_a_gap_and_recorded(tmp_path: Path
         recorded = database.execute("SELECT version, name FROM schema").fetchall()
     database.close()
     assert recorded == [(step.version, step.name) for step in steps]
+
+
+async def test_a_ledger_of_the_first_schema_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "haul.db"
+    path.touch()
+    async with connect(path, "mode=rw", patience=1) as database:
+        await schema.migrate(database, schema.migrations()[:1], 5)
+        await database.script(
+            "INSERT INTO accounts VALUES (1, 'imap:example.org:ann', 'ann', 'imap');"
+            "INSERT INTO jobs (number, id, account, strategy, queued, live, priority, created_at, updated_at)"
+            ' VALUES (1, \'job_0123456789ab\', 1, \'{"kind":"full","folders":["A"],"exclude":[]}\', 0, 1, 2, 0, 0);'
+            "INSERT INTO folders (number, account, raw, path, name, kind, selectable, epoch)"
+            " VALUES (1, 1, x'41', '[\"A\"]', 'A', 'other', 1, '7');"
+            "INSERT INTO items (number, folder, epoch, key, ordinal, status, size, sha256, local_path, meta,"
+            " created_at, updated_at, downloaded_at)"
+            " VALUES (1, 1, '7', '7.1', 1, 'completed', 9, 'ab', 'A/7.1', '{\"listed_size\":4}', 0, 0, 0);"
+            "INSERT INTO wants VALUES (1, 1, 1, 'downloaded');"
+            "INSERT INTO events (time, kind, job, data) VALUES (0, 'job.status', 'job_0123456789ab', '{}');"
+        )
+    state = await opened(path)
+    job = await state.job("0123")
+    assert job.strategy == Strategy(folders=("A",))
+    assert [event.number for event in await state.events(0, job=job.id)] == [1]
+    assert await state.stream()
+    assert await state.delete_job(job.number, purge=True) == ["A/7.1"]
+    assert await state.preview(1) == Preview(items=1, bytes=4, stored=0)
+    assert await state.check() == []
+    await state.close()
+
+
+async def test_a_ledger_keeps_the_id_of_its_stream_and_shares_it_with_no_other(tmp_path: Path) -> None:
+    streams = []
+    for name in ("one.db", "one.db", "two.db"):
+        state = await opened(tmp_path / name)
+        streams.append(await state.stream())
+        await state.close()
+    assert streams[0] == streams[1] != streams[2]
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ async def test_a_disk_that_is_full_is_said_and_nothing_is_half_there(tmp_path: P
     assert await state.check() == []
 
 
+async def test_a_job_that_cannot_be_deleted_whole_is_there_whole(tmp_path: Path, state: SqliteState) -> None:
+    scene = await Scene.set(state)
+    await scene.list(range(1, 501))
+    await scene.store(range(1, 501))
+    before = await state.job(scene.job.id), await state.counters(scene.job.number), await state.event_span()
+    with full_disk((tmp_path / "haul.db-wal").stat().st_size), pytest.raises(Transient):
+        await state.delete_job(scene.job.number, purge=True)
+    assert (await state.job(scene.job.id), await state.counters(scene.job.number), await state.event_span()) == before
+    assert (await scene.item(500)).local_path == "INBOX/7.500"
+    assert await state.check() == []
+    assert len(await state.delete_job(scene.job.number, purge=True)) == 500
+    assert await state.check() == []
+
+
 async def test_a_mistake_of_ours_is_not_called_trouble_and_takes_everything_back(state: SqliteState) -> None:
     scene = await Scene.set(state)
     await scene.list([1, 2])

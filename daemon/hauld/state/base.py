@@ -9,12 +9,14 @@ Trouble with the disk or a locked database is ``Transient`` (kind ``disk`` or ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hauld.model import (
+    ANY_DATE,
     Counters,
+    Dates,
     Event,
     Folder,
     FolderProgress,
@@ -50,6 +52,15 @@ class Committed:
 
     stored: int
     refused: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Items that would be fetched, the bytes the origin says they have, and how many of the wanted ones are stored."""
+
+    items: int
+    bytes: int
+    stored: int
 
 
 class State(Protocol):
@@ -120,6 +131,12 @@ class State(Protocol):
         """What a running job does now; ``error`` says why it waits. No event when nothing changed."""
         ...
 
+    async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
+        """Forget the job, its wants and its counters, with an event (``job.deleted``). With ``purge``, stored items that no
+        other job wants become pending in the same transaction; the paths of their files, which are now the caller's to
+        remove. Events about the job stay."""
+        ...
+
     async def counters(self, job: int) -> Counters: ...
 
     # --- folders and listings ---
@@ -144,10 +161,10 @@ class State(Protocol):
         skipped (``epoch``), stored ones get ``removed_at``; files stay."""
         ...
 
-    async def record_page(self, folder: int, page: Page, jobs: Sequence[int]) -> int:
-        """Add what is new as ``pending`` (or ``skipped`` with its reason), want everything on the page for ``jobs``, and
-        remember what was named. An item that is listed again after ``removed_at`` loses it. The number of new items.
-        ``StaleCursor`` when the page's epoch is not the folder's."""
+    async def record_page(self, folder: int, page: Page, jobs: Sequence[int], dates: Dates = ANY_DATE) -> int:
+        """Add what is new as ``pending`` (or ``skipped`` with its reason), want everything on the page that lies within
+        ``dates`` for ``jobs``, and remember what was named. An item that is listed again after ``removed_at`` loses it. The
+        number of new items. ``StaleCursor`` when the page's epoch is not the folder's."""
         ...
 
     async def finish_listing(self, folder: int, page: Page) -> int:
@@ -156,9 +173,19 @@ class State(Protocol):
         new, gone). The number of items gone."""
         ...
 
-    async def want_known(self, job: int, folder: int) -> int:
-        """The job wants everything the ledger has in the folder's epoch and the origin still has: stored items count as
-        skipped. Idempotent. The number of wants added."""
+    async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:
+        """The job wants everything within ``dates`` that the ledger has in the folder's epoch and the origin still has:
+        stored items count as skipped. Idempotent. The number of wants added."""
+        ...
+
+    async def want_keys(self, job: int, folder: int, epoch: str, keys: Sequence[str]) -> int:
+        """The job wants these items of the folder, as far as the ledger knows them; what it wants already stays wanted.
+        ``StaleCursor`` when the epoch is not the folder's. The number of wants added."""
+        ...
+
+    async def preview(self, folder: int, dates: Dates = ANY_DATE, keys: Sequence[str] | None = None) -> Preview:
+        """What a job that wants these items of the folder (within ``dates``; only ``keys`` where they are given) would find
+        pending and stored. Changes nothing."""
         ...
 
     # --- downloading ---
@@ -183,8 +210,10 @@ class State(Protocol):
         completed; the jobs that want them count them ``downloaded``. The number of rows changed."""
         ...
 
-    async def retry_failed(self, job: int, before: int | None = None) -> int:
-        """Failed items the job wants become pending again with fresh attempts, those that failed before that time only."""
+    async def retry_failed(self, job: int, before: int | None = None, items: Sequence[int] | None = None) -> int:
+        """Failed items the job wants become pending again with fresh attempts: those that failed before that time only, and
+        only ``items`` where they are given. ``Refused`` (``wrong_state``), naming it, for an item that the job does not want or
+        that has not failed."""
         ...
 
     # --- looking ---
@@ -206,12 +235,24 @@ class State(Protocol):
         """Items the job wants, by number, those after ``after`` only."""
         ...
 
-    async def events(self, after: int, limit: int = 1000) -> Sequence[Event]:
-        """Events numbered above ``after``, in order."""
+    async def stream(self) -> str:
+        """The id of the event stream, made with the ledger and kept for its life."""
         ...
 
-    async def last_event(self) -> int:
-        """The number of the newest event; 0 when there is none."""
+    async def events(self, after: int, limit: int = 1000, job: str | None = None) -> Sequence[Event]:
+        """Events numbered above ``after``, in order; only those of the job of that id where it is given."""
+        ...
+
+    async def event_span(self) -> tuple[int, int]:
+        """The numbers of the oldest event that is kept (1 when none was forgotten) and of the newest (0: there is none)."""
+        ...
+
+    async def prune_events(self, before: int, keep: int) -> int:
+        """Forget events older than that time, but none of the newest ``keep``. The number forgotten."""
+        ...
+
+    def when_told(self, call: Callable[[], None]) -> None:
+        """Call this, in the event loop, after each transaction that wrote events. It must be quick and not raise."""
         ...
 
     async def check(self) -> Sequence[str]:

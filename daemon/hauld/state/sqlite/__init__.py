@@ -1,6 +1,7 @@
 """The ledger in one SQLite file.
 
-- ``ledger``: ``SqliteState``, start and close; by subject its methods are in ``jobs``, ``folders``, ``downloads``, ``looking``
+- ``ledger``: ``SqliteState``, start and close; by subject its methods are in ``jobs``, ``folders``, ``downloads``, ``looking``,
+  ``events``
 - ``*.sql``: every statement under its name, in the file of its subject; ``queries`` reads them
 - ``migrations/*.sql``: the tables, their rules as constraints, and their counting as triggers; ``schema`` applies them
 - ``database``: one writer, one reader, transactions; ``guard``: who may open the file, and whether it is sound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Database:
         self._opened = AsyncExitStack()
         self._writer: Connection | None = None
         self._reader: Connection | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._told = False
 
     async def open(self, now: int) -> None:
         """Lock, examine, migrate, and be ready to read and write."""
@@ -64,8 +66,27 @@ class Database:
         """A transaction; the next one waits for its end."""
         async with self._turn:
             assert self._writer is not None, "the state is not open"
-            async with self._writer.transaction():
-                yield self._writer
+            self._told = False
+            try:
+                async with self._writer.transaction():
+                    yield self._writer
+            finally:
+                self._call_listeners()
+
+    def told(self) -> None:
+        """The transaction at hand has written events."""
+        self._told = True
+
+    def when_told(self, call: Callable[[], None]) -> None:
+        """Call this after each transaction that wrote events."""
+        self._listeners.append(call)
+
+    def _call_listeners(self) -> None:
+        """Also when the caller was cancelled, because the commit may have been done by then; who looks in vain has lost
+        little."""
+        if self._told:
+            for call in self._listeners:
+                call()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:

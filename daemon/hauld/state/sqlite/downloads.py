@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hauld.errors import Refused
 from hauld.model import ItemStatus, PendingItem, Placed, Setback, Stored
 from hauld.state.base import Committed
-from hauld.state.sqlite.connection import Value
+from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import pack, pending_of, text
@@ -39,10 +40,10 @@ class Downloads(Part):
             refused = await write.all(SQL["refused_results"])
             completed = await write.run(SQL["complete_items"], now=now)
             await write.run(SQL["claim_for_job"], job=job)
-            await write.run(SQL["tell_stored"], job=job, named=NAMED, now=now)
+            await self._tell_by(write, SQL["tell_stored"], job=job, named=NAMED, now=now)
             if setbacks:
                 await write.run(SQL["set_back_items"], now=now)
-                await write.run(SQL["tell_failed"], job=job, named=NAMED, now=now)
+                await self._tell_by(write, SQL["tell_failed"], job=job, named=NAMED, now=now)
         return Committed(completed, tuple(row["item"] for row in refused))
 
     async def adopt(self, placed: Sequence[Placed]) -> int:
@@ -52,12 +53,29 @@ class Downloads(Part):
             await write.many(SQL["find_placed"], map(_placed_columns, placed))
             completed = await write.run(SQL["complete_items"], now=now)
             await write.run(SQL["claim_for_all"])
-            await write.run(SQL["tell_stored"], job=None, named=NAMED, now=now)
+            await self._tell_by(write, SQL["tell_stored"], job=None, named=NAMED, now=now)
         return completed
 
-    async def retry_failed(self, job: int, before: int | None = None) -> int:
+    async def retry_failed(self, job: int, before: int | None = None, items: Sequence[int] | None = None) -> int:
+        chosen = None if items is None else pack(list(items))
         async with self._database.writing() as write:
-            return await write.run(SQL["retry_failed"], job=job, before=before, now=self._clock.now_ms())
+            if chosen is not None:
+                await _check_failed(write, job, chosen)
+            return await write.run(SQL["retry_failed"], job=job, before=before, items=chosen, now=self._clock.now_ms())
+
+
+async def _check_failed(write: Connection, job: int, items: str) -> None:
+    """Refuse the first item that the job does not want or that has not failed."""
+    wrong = await write.one(SQL["not_failed"], job=job, items=items)
+    if wrong is None:
+        return
+    if wrong["status"] is None:
+        raise Refused(
+            "wrong_state",
+            f"Item {wrong['item']} is not one of those that job {wrong['job']} wants.",
+            hint=f"`haulctl items {wrong['job']} --status failed` shows what can be retried.",
+        )
+    raise Refused("wrong_state", f"Item {wrong['item']} is {wrong['status']}; only what has failed can be retried.")
 
 
 def _stored_columns(stored: Stored) -> tuple[Value, ...]:

@@ -144,13 +144,24 @@ FROM (
 JOIN folders ON folders.number = failed.folder
 GROUP BY folders.number ORDER BY folders.number;
 
+-- not_failed --
+-- The first of these items that the job does not want, where status is null, or that has not failed.
+SELECT given.value AS item, items.status, coalesce((SELECT id FROM jobs WHERE number = :job), 'number ' || :job) AS job
+FROM json_each(:items) AS given
+LEFT JOIN wants ON wants.item = given.value AND wants.job = :job
+LEFT JOIN items ON items.number = wants.item
+WHERE wants.outcome IS NOT 'failed'
+ORDER BY given.key LIMIT 1;
+
 -- retry_failed --
 -- What the job wants and has failed is asked for again, with fresh attempts.
 UPDATE items SET
     status = 'pending', retry_count = 0, error_kind = NULL, error_text = NULL, error_since = NULL, updated_at = :now
-WHERE (:before IS NULL OR error_since < :before) AND number IN (
-    SELECT wants.item
-    FROM job_counters CROSS JOIN wants
-        ON wants.job = job_counters.job AND wants.folder = job_counters.folder AND wants.outcome = 'failed'
-    WHERE job_counters.job = :job AND job_counters.failed > 0
-);
+WHERE (:before IS NULL OR error_since < :before)
+    AND (:items IS NULL OR number IN (SELECT value FROM json_each(:items)))
+    AND number IN (
+        SELECT wants.item
+        FROM job_counters CROSS JOIN wants
+            ON wants.job = job_counters.job AND wants.folder = job_counters.folder AND wants.outcome = 'failed'
+        WHERE job_counters.job = :job AND job_counters.failed > 0
+    );

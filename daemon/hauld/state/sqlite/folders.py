@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hauld.errors import Refused, StaleCursor
-from hauld.model import Folder, Page, RemoteFolder, RemoteItem, Trouble
+from hauld.model import ANY_DATE, Dates, Folder, Page, RemoteFolder, RemoteItem, Trouble
+from hauld.state.base import Preview
 from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
@@ -64,11 +65,11 @@ class Folders(Part):
         now = self._clock.now_ms()
         return await write.run(SQL["skip_unstored"], folder=folder, epoch=epoch, kind=kind, reason=reason, now=now)
 
-    async def record_page(self, folder: int, page: Page, jobs: Sequence[int]) -> int:
+    async def record_page(self, folder: int, page: Page, jobs: Sequence[int], dates: Dates = ANY_DATE) -> int:
         here: dict[str, Value] = {"folder": folder, "epoch": page.epoch}
         now = self._clock.now_ms()
         async with self._database.writing() as write:
-            await _check_epoch(write, folder, page)
+            await _check_epoch(write, folder, page.epoch)
             await write.run(SQL["clear_page"])
             await write.many(SQL["put_on_page"], map(_item_columns, page.items))
             new = await write.run(SQL["add_items"], **here, now=now)
@@ -76,7 +77,7 @@ class Folders(Part):
             if new < len(page.items):
                 for statement in ("refresh_items", "revive_items", "exclude_items"):
                     await write.run(SQL[statement], now=now)
-            await write.run(SQL["want_page"], jobs=pack(list(jobs)))
+            await write.run(SQL["want_page"], jobs=pack(list(jobs)), since=dates.since, before=dates.before)
             await write.run(SQL["name_page"], folder=folder)
             await write.run(SQL["count_page"], folder=folder, new=new)
         return new
@@ -84,7 +85,7 @@ class Folders(Part):
     async def finish_listing(self, folder: int, page: Page) -> int:
         now = self._clock.now_ms()
         async with self._database.writing() as write:
-            known = await _check_epoch(write, folder, page)
+            known = await _check_epoch(write, folder, page.epoch)
             listing = await write.one(SQL["close_listing"], folder=folder)
             if listing is None:
                 raise StaleCursor(f"No listing of folder {known.name!r} was begun.", epoch=page.epoch)
@@ -96,24 +97,40 @@ class Folders(Part):
             await self._tell(write, "folder.listed", {"new": listing["new"], "gone": gone}, folder=known.name)
         return gone
 
-    async def want_known(self, job: int, folder: int) -> int:
+    async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:
         async with self._database.writing() as write:
-            return await write.run(SQL["want_known"], job=job, folder=folder)
+            return await write.run(SQL["want_known"], job=job, folder=folder, since=dates.since, before=dates.before)
+
+    async def want_keys(self, job: int, folder: int, epoch: str, keys: Sequence[str]) -> int:
+        async with self._database.writing() as write:
+            await _check_epoch(write, folder, epoch)
+            return await write.run(SQL["want_keys"], job=job, folder=folder, epoch=epoch, keys=pack(list(keys)))
+
+    async def preview(self, folder: int, dates: Dates = ANY_DATE, keys: Sequence[str] | None = None) -> Preview:
+        here: dict[str, Value] = {"folder": folder, "since": dates.since, "before": dates.before}
+        async with self._database.snapshot() as connection:
+            await _folder(connection, folder)
+            if keys is None:
+                row = await connection.one(SQL["preview_known"], **here)
+            else:
+                row = await connection.one(SQL["preview_keys"], **here, keys=pack(list(keys)))
+        assert row is not None, "sums give a row"
+        return Preview(row["items"], row["bytes"], row["stored"])
 
 
-async def _folder(write: Connection, number: int) -> Folder:
-    row = await write.one(SQL["folder"], folder=number)
+async def _folder(connection: Connection, number: int) -> Folder:
+    row = await connection.one(SQL["folder"], folder=number)
     if row is None:
         raise Refused("not_found", f"There is no folder number {number}.")
     return folder_of(row)
 
 
-async def _check_epoch(write: Connection, number: int, page: Page) -> Folder:
-    """The folder, if the page is of its epoch."""
+async def _check_epoch(write: Connection, number: int, epoch: str) -> Folder:
+    """The folder, if it is in that epoch."""
     folder = await _folder(write, number)
-    if folder.epoch != page.epoch:
+    if folder.epoch != epoch:
         raise StaleCursor(
-            f"A page of folder {folder.name!r} is of epoch {page.epoch}, but the folder is in {folder.epoch}.",
+            f"What was listed of folder {folder.name!r} is of epoch {epoch}, but the folder is in {folder.epoch}.",
             epoch=folder.epoch,
         )
     return folder

@@ -123,11 +123,11 @@ FROM page
 WHERE items.number = page.item AND page.skip IS NOT NULL AND items.status = 'pending';
 
 -- want_page --
--- The jobs want everything on the page.
+-- The jobs want everything on the page that lies within the dates; what has no date lies within no bound.
 INSERT INTO wants (item, job, folder, outcome)
 SELECT items.number, jobs.value, items.folder, items.status
 FROM page CROSS JOIN items ON items.number = page.item CROSS JOIN json_each(:jobs) AS jobs
-WHERE true
+WHERE (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before)
 ON CONFLICT (item, job) DO NOTHING;
 
 -- name_page --
@@ -156,8 +156,8 @@ WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL
 UPDATE folders SET cursor = :cursor, last_sync_at = :now WHERE number = :folder;
 
 -- want_known --
--- The job wants what the ledger has of the folder and the origin still has. Where the counters say that it wants everything
--- there already, no item is looked at: that is how it mostly is when nothing has changed.
+-- The job wants what the ledger has of the folder within the dates and the origin still has. Where the counters say that it
+-- wants everything there already, no item is looked at: that is how it mostly is when nothing has changed.
 INSERT INTO wants (item, job, folder, outcome)
 SELECT items.number, :job, items.folder, items.status
 FROM folders
@@ -165,4 +165,36 @@ CROSS JOIN folder_counters AS known ON known.folder = folders.number
 LEFT JOIN job_counters AS wanted ON wanted.job = :job AND wanted.folder = folders.number
 CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch
 WHERE folders.number = :folder AND coalesce(wanted.total, 0) < known.total AND items.removed_at IS NULL
+    AND (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before)
 ON CONFLICT (item, job) DO NOTHING;
+
+-- want_keys --
+-- The job wants the items of these keys.
+INSERT INTO wants (item, job, folder, outcome)
+SELECT items.number, :job, items.folder, items.status
+FROM json_each(:keys) AS keys
+CROSS JOIN items ON items.folder = :folder AND items.epoch = :epoch AND items.key = keys.value
+WHERE true
+ON CONFLICT (item, job) DO NOTHING;
+
+-- preview_known --
+-- What want_known would find.
+SELECT
+    count(*) FILTER (WHERE items.status = 'pending') AS items,
+    coalesce(sum(items.size) FILTER (WHERE items.status = 'pending'), 0) AS bytes,
+    count(*) FILTER (WHERE items.status = 'completed') AS stored
+FROM folders CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch
+WHERE folders.number = :folder AND items.removed_at IS NULL
+    AND (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before);
+
+-- preview_keys --
+-- What want_keys would find, within the dates; a key that is given twice is one item.
+SELECT
+    count(*) FILTER (WHERE items.status = 'pending') AS items,
+    coalesce(sum(items.size) FILTER (WHERE items.status = 'pending'), 0) AS bytes,
+    count(*) FILTER (WHERE items.status = 'completed') AS stored
+FROM folders
+CROSS JOIN (SELECT DISTINCT value AS key FROM json_each(:keys)) AS keys
+CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch AND items.key = keys.key
+WHERE folders.number = :folder
+    AND (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before);

@@ -19,6 +19,7 @@ SQL = load("jobs.sql")
 ALPHABET = string.ascii_lowercase + string.digits
 CANDIDATES = 10
 """How many jobs an ambiguous prefix is answered with."""
+PURGED = "Its file was purged, and the origin has it no more."
 
 
 class Jobs(Part):
@@ -126,6 +127,22 @@ class Jobs(Part):
                 return
             await write.run(SQL["set_phase"], number=job, phase=phase, error=pack_trouble(error), now=now)
             await self._tell(write, "job.phase", {"phase": phase, **_reason(error)}, job=before.id)
+
+    async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
+        paths: Sequence[str] = ()
+        async with self._database.writing() as write:
+            deleted = await _job(write, job)
+            if purge:
+                await write.run(SQL["clear_purged"])
+                await write.run(SQL["find_purged"], job=job)
+                paths = [row["local_path"] for row in await write.all(SQL["purged_paths"])]
+            await write.run(SQL["forget_wants"], job=job)
+            await write.run(SQL["forget_job_counters"], job=job)
+            await write.run(SQL["forget_job"], job=job)
+            if purge:  # now that nobody wants these items, no want follows them
+                await write.run(SQL["purge_items"], reason=PURGED, now=self._clock.now_ms())
+            await self._tell(write, "job.deleted", {"status": deleted.status, "purged": len(paths)}, job=deleted.id)
+        return paths
 
     async def counters(self, job: int) -> Counters:
         row = await self._database.reader.one(SQL["job_counters"], job=job)

@@ -74,3 +74,55 @@ SELECT
     coalesce(sum(skipped), 0) AS skipped,
     coalesce(sum(bytes), 0) AS bytes
 FROM job_counters WHERE job = :job;
+
+-- clear_purged --
+-- Room for what goes with the next job.
+DELETE FROM purged;
+
+-- find_purged --
+-- What the job wants, is stored, and no other job wants.
+INSERT INTO purged (item)
+SELECT wants.item FROM wants
+WHERE wants.job = :job AND wants.outcome IN ('completed', 'downloaded')
+    AND NOT EXISTS (SELECT 1 FROM wants AS others WHERE others.item = wants.item AND others.job <> wants.job);
+
+-- purged_paths --
+-- Where the files of these items are.
+SELECT items.local_path FROM purged CROSS JOIN items ON items.number = purged.item ORDER BY purged.item;
+
+-- purge_items --
+-- These items are stored no more. What the origin still has can be asked for again; the rest is skipped with the reason.
+UPDATE OR ROLLBACK items SET
+    status = iif(known.there, 'pending', 'skipped'),
+    size = coalesce(json_extract(items.meta, '$.listed_size'), items.size),
+    meta = json_remove(items.meta, '$.listed_size'),
+    sha256 = NULL,
+    local_path = NULL,
+    downloaded_at = NULL,
+    retry_count = 0,
+    error_kind = iif(known.there, NULL, 'gone'),
+    error_text = iif(known.there, NULL, :reason),
+    error_since = iif(known.there, NULL, :now),
+    removed_at = iif(known.there, NULL, coalesce(items.removed_at, :now)),
+    updated_at = :now
+FROM (
+    SELECT
+        stored.number,
+        stored.removed_at IS NULL AND folders.gone_at IS NULL AND stored.epoch IS folders.epoch AS there
+    FROM purged
+    CROSS JOIN items AS stored ON stored.number = purged.item
+    CROSS JOIN folders ON folders.number = stored.folder
+) AS known
+WHERE items.number = known.number;
+
+-- forget_wants --
+-- The job wants nothing any more. Its counters go whole, in the next statement: nothing is counted down.
+DELETE FROM wants WHERE job = :job;
+
+-- forget_job_counters --
+-- Nothing is counted for the job.
+DELETE FROM job_counters WHERE job = :job;
+
+-- forget_job --
+-- The job is not there any more.
+DELETE FROM jobs WHERE number = :job;

@@ -8,12 +8,13 @@ row. What is counted is never counted again by looking at rows, but for ``check`
 from __future__ import annotations
 
 from hauld.state.sqlite.downloads import Downloads
+from hauld.state.sqlite.events import Events
 from hauld.state.sqlite.folders import Folders
 from hauld.state.sqlite.jobs import Jobs
 from hauld.state.sqlite.looking import Looking
 
 
-class SqliteState(Jobs, Folders, Downloads, Looking):
+class SqliteState(Jobs, Folders, Downloads, Looking, Events):
     """``SqliteState(path, clock)``; nothing is opened before ``start``."""
 
     async def start(self) -> None:

@@ -1,15 +1,15 @@
-"""Looking: progress, items, events and whether the ledger agrees with itself. Nothing here counts rows but ``check``."""
+"""Looking: progress, items and whether the ledger agrees with itself. Nothing here counts rows but ``check``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hauld.errors import Fatal
-from hauld.model import Event, FolderProgress, Item, ItemStatus
+from hauld.model import FolderProgress, Item, ItemStatus
 from hauld.state.base import AccountTotals
-from hauld.state.sqlite.part import EVENTS, Part
+from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
-from hauld.state.sqlite.rows import event_of, fetching_order, item_of, pack, progress_of, strategy_of, text
+from hauld.state.sqlite.rows import fetching_order, item_of, pack, progress_of, strategy_of, text
 
 SQL = load("looking.sql")
 CHECKS = load("check.sql")
@@ -53,13 +53,6 @@ class Looking(Part):
             limit=limit,
         )
         return [item_of(row) for row in rows]
-
-    async def events(self, after: int, limit: int = 1000) -> Sequence[Event]:
-        return [event_of(row) for row in await self._database.reader.all(EVENTS["events_after"], after=after, limit=limit)]
-
-    async def last_event(self) -> int:
-        row = await self._database.reader.one(EVENTS["last_event"])
-        return 0 if row is None else row["number"]
 
     async def check(self) -> Sequence[str]:
         wrong: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hauld.clock import Clock
-from hauld.state.sqlite.connection import Connection
+from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.database import Database
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import pack, text
@@ -24,4 +24,10 @@ class Part:
         self, write: Connection, kind: str, data: dict[str, object], *, job: str | None = None, folder: str | None = None
     ) -> None:
         name = None if folder is None else text(folder)
-        await write.run(EVENTS["tell"], now=self._clock.now_ms(), kind=kind, job=job, folder=name, data=pack(data))
+        now = self._clock.now_ms()
+        await self._tell_by(write, EVENTS["tell"], now=now, kind=kind, job=job, folder=name, data=pack(data))
+
+    async def _tell_by(self, write: Connection, statement: str, **parameters: Value) -> None:
+        """Tell with that statement; it may find nothing to tell."""
+        if await write.run(statement, **parameters):
+            self._database.told()

@@ -40,3 +40,8 @@ CREATE TEMP TABLE results (
     attempt INTEGER,
     verdict TEXT
 );
+
+-- Stored items that go with the last job that wanted them.
+CREATE TEMP TABLE purged (
+    item INTEGER PRIMARY KEY
+);
