@@ -94,18 +94,21 @@ class KeyringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AccountConfig:
-    """``[accounts.NAME]``: one origin. Exactly one of the four sources of a secret is not None. ``timeout`` is in seconds:
-    no byte for so long ends a connection."""
+    """``[accounts.NAME]``: one origin. With ``auth`` a password, exactly one of its four places is not None; else
+    ``token_command`` is. ``timeout`` is in seconds: no byte for so long ends a connection."""
 
     name: str
     source: Annotated[str, one_of("imap", later=["http", "ticket", "gdrive"])] = "imap"
     host: Annotated[str, HOST]
     port: Annotated[int, number(1, 65535)] = 993
-    tls: Annotated[str, one_of("implicit", "none", later=["starttls"])] = "implicit"
+    tls: Annotated[str, one_of("implicit", "starttls", "none")] = "implicit"
     ca_file: Annotated[Path | None, LOCATION] = None
+    client_cert: Annotated[Path | None, LOCATION] = None
+    client_key: Annotated[Path | None, LOCATION] = None
     allow_plaintext: Annotated[bool, SWITCH] = False
     user: Annotated[str, TEXT]
-    auth: Annotated[str, one_of("password", later=["xoauth2", "oauthbearer"])] = "password"
+    auth: Annotated[str, one_of("password", "xoauth2", "oauthbearer")] = "password"
+    token_command: Annotated[tuple[str, ...] | None, COMMAND] = field(default=None, repr=False)
     password_command: Annotated[tuple[str, ...] | None, COMMAND] = field(default=None, repr=False)
     password_file: Annotated[Path | None, LOCATION] = None
     credential: Annotated[str | None, CREDENTIAL] = None
@@ -138,12 +141,15 @@ class Config:
 
 
 SECRET_SOURCES = ("password_command", "password_file", "credential", "keyring")
-"""The keys that say where an account's secret is kept; at most one of them is given."""
+"""The keys that say where an account's password is kept; at most one of them is given, and none beside a token."""
+
+TOKEN_AUTHS = ("xoauth2", "oauthbearer")
+"""The ways to sign in that take an access token."""
 
 LITERAL_SECRETS = frozenset(
     {"password", "passwd", "pass", "passphrase", "secret", "token", "access_token", "refresh_token", "client_secret"}
 )
-LATER_KEYS = frozenset({"mirror", "token_command"})
+LATER_KEYS = frozenset({"mirror"})
 
 # --- problems ------------------------------------------------------------------------------------------------------
 
@@ -219,12 +225,14 @@ def missing_here(config: Config) -> list[Problem]:
     if config.store.group is not None and not _group_exists(config.store.group):
         found.append(Problem(None, "store.group", "there is no such group on this machine"))
     for account in config.accounts.values():
-        for key, file in (("ca_file", account.ca_file), ("password_file", account.password_file)):
+        for key in ("ca_file", "client_cert", "client_key", "password_file"):
+            file = getattr(account, key)
             if file is not None and not os.access(file, os.R_OK):
                 found.append(Problem(account.name, key, f"{file} is not there or cannot be read"))
-        if account.password_command is not None and shutil.which(account.password_command[0]) is None:
-            program = account.password_command[0]
-            found.append(Problem(account.name, "password_command", f"there is no program {program!r} on the PATH"))
+        for key in ("password_command", "token_command"):
+            command = getattr(account, key)
+            if command is not None and shutil.which(command[0]) is None:
+                found.append(Problem(account.name, key, f"there is no program {command[0]!r} on the PATH"))
     return found
 
 
@@ -341,20 +349,39 @@ class _Reading:
             return {}
         table = dict(table)
         schedule = self.table(table.pop("schedule", {}), Schedule, "schedule", name)
+        self.check_auth(name, table)
         keyring = self.keyring(name, table.pop("keyring", None), [key for key in SECRET_SOURCES if key in table])
         values = self.table(table, AccountConfig, "", name)
 
         for key in ("host", "user"):
             if key not in table:
                 self.problem(key, "is missing", name)
-        if values.get("tls") == "none":
+        if "client_key" in table and "client_cert" not in table:
+            self.problem("client_key", "is of no use without client_cert", name)
+        if values.get("tls") in {"starttls", "none"}:
             values.setdefault("port", 143)
-            if "host" in values and not values.get("allow_plaintext") and not _is_loopback(values["host"]):
-                advice = 'would send the password in the clear; use tls = "implicit" (or set allow_plaintext = true)'
-                self.problem("tls", advice, name)
+        in_the_clear = values.get("tls") == "none" and not values.get("allow_plaintext")
+        if in_the_clear and "host" in values and not _is_loopback(values["host"]):
+            advice = 'use tls = "implicit" or "starttls" (or set allow_plaintext = true)'
+            self.problem("tls", f"would send the password in the clear; {advice}", name)
         if "password_file" in values:
             self.check_password_file(name, values["password_file"])
+        if values.get("auth", "password") != "password":
+            keyring = None
         return {**values, "name": name, "keyring": keyring, "schedule": Schedule(**schedule)}
+
+    def check_auth(self, name: str, table: Mapping[str, Any]) -> None:
+        """A token comes from its command and nothing else does, whatever else is wrong with these keys."""
+        auth = table.get("auth", "password")
+        if auth == "password" and "token_command" in table:
+            self.problem("token_command", 'is for auth = "xoauth2" or "oauthbearer"; a password is kept elsewhere', name)
+        if auth not in TOKEN_AUTHS:
+            return
+        if "token_command" not in table:
+            self.problem("token_command", f'is missing: auth = "{auth}" takes its access tokens from there', name)
+        for key in SECRET_SOURCES:
+            if key in table:
+                self.problem(key, f'is for auth = "password"; with "{auth}" there is token_command alone', name)
 
     def keyring(self, name: str, value: Any, others: list[str]) -> KeyringConfig | None:
         """Where the secret is kept when nothing else says so. A text alone is the backend."""
@@ -397,7 +424,7 @@ class _Reading:
         shown = f"{section}.{key[:80]}" if section else key[:80]
         tables = ("schedule", "keyring") if account is not None and not section else ()
         if key in LITERAL_SECRETS:
-            message = f"a secret does not belong in this file; use one of {', '.join(SECRET_SOURCES)}"
+            message = f"a secret does not belong in this file; use one of {', '.join(SECRET_SOURCES)}, token_command"
         elif key in LATER_KEYS:
             message = NOT_YET
         else:

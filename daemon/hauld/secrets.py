@@ -1,10 +1,11 @@
 """Where an account's secret comes from: a command, a file, a systemd credential or a keyring.
 
 ``read_secret`` gets it when a session signs in and passes it on; nobody keeps it. ``write_secret`` puts one into a keyring.
+Access tokens come from a command that renews them: ``TokenCommand`` runs it once for all who ask at the same time.
 
-Whatever goes wrong is ``NeedsAttention`` of kind ``secret`` and names the place, never what was found there. For that
-reason foreign exceptions do not become causes here, as they do elsewhere: their texts and values (``UnicodeDecodeError``
-carries the bytes) may hold the secret. Every wait ends after ``PATIENCE``.
+Whatever goes wrong is ``NeedsAttention`` of kind ``secret`` (``Transient`` when a token may come later) and names the place,
+never what was found there. For that reason foreign exceptions do not become causes here, as they do elsewhere: their texts
+and values (``UnicodeDecodeError`` carries the bytes) may hold the secret. Every wait ends after ``PATIENCE``.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import signal
 import stat
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from hauld.config import AccountConfig, KeyringConfig, is_exposed, open_at_once
-from hauld.errors import NeedsAttention, Refused
+from hauld.errors import HaulError, NeedsAttention, Refused, Transient
 from hauld.logs import printable
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ LONGEST_COMPLAINT = 200
 LINGER = 0.5
 """Seconds for what a command printed to arrive after its end."""
 
+ACCESS_TOKEN = re.compile(r"[!-~]+")
+"""What an access token is made of (RFC 6750 allows even less)."""
+
 KEYRING_ADVICE = (
     "Unlock the desktop's keyring, or name another as its 'backend'; without a desktop give password_command, "
     "password_file or credential instead."
@@ -51,7 +57,7 @@ T = TypeVar("T")
 async def read_secret(account: AccountConfig, *, patience: float = PATIENCE) -> str:
     """The account's secret: the first line of what its place holds. Raises ``NeedsAttention`` (kind ``secret``)."""
     if account.password_command is not None:
-        content = await _output_of(account.password_command, account.name, patience)
+        content = await _output_of(account.password_command, "password", account.name, patience)
         return _first_line(content, f"The password command of account {account.name}")
     if account.password_file is not None:
         file, place = account.password_file, f"The password file of account {account.name}, {account.password_file},"
@@ -79,6 +85,48 @@ async def write_secret(account: AccountConfig, value: str, *, patience: float = 
     await _in_thread(lambda: _tell_keyring(settings, account.name, value, place), place, patience)
 
 
+class TokenCommand:
+    """An account's access tokens. Connections that ask at the same time share one run of the command, for it may renew the
+    token, and some providers give the old one up when that happens twice. Nothing is kept between runs."""
+
+    def __init__(self, account: str, command: tuple[str, ...], *, patience: float = PATIENCE) -> None:
+        self._account = account
+        self._command = command
+        self._patience = patience
+        self._run: _Run | None = None
+
+    async def __call__(self) -> str:
+        """A token: the first line of what the command prints. ``Transient`` (kind ``secret``) when it took too long or said
+        that it is for now only (exit status 75, EX_TEMPFAIL), ``NeedsAttention`` otherwise."""
+        run = self._run
+        if run is None or run.token.done():
+            task = asyncio.create_task(self._ask(), name=f"token of account {self._account}")
+            run = self._run = _Run(task)
+        run.waiting += 1
+        try:
+            return await asyncio.shield(run.token)
+        finally:
+            run.waiting -= 1
+            if not run.waiting and not run.token.done():  # nobody waits any more
+                self._run = None
+                run.token.cancel()
+                await asyncio.wait([run.token])
+
+    async def _ask(self) -> str:
+        content = await _output_of(self._command, "token", self._account, self._patience)
+        place = f"The token command of account {self._account}"
+        token = _first_line(content, place)
+        if not ACCESS_TOKEN.fullmatch(token):
+            raise _attention(f"{place} gave a first line that is no access token.", "Nothing but the token is expected there.")
+        return token
+
+
+@dataclass(eq=False)
+class _Run:
+    token: asyncio.Task[str]
+    waiting: int = 0
+
+
 def forbid_core_dumps() -> None:
     """A dump of this process's memory would hold secrets; also holds for what it starts."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -101,6 +149,8 @@ def _first_line(content: bytes, place: str) -> str:
 
 
 def _other_place(account: AccountConfig) -> str:
+    if account.token_command is not None:
+        return f"token_command ({printable(account.token_command[0])})"
     if account.password_command is not None:
         return f"password_command ({printable(account.password_command[0])})"
     if account.password_file is not None:
@@ -115,10 +165,10 @@ def _attention(message: str, hint: str | None = None) -> NeedsAttention:
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
-async def _output_of(command: tuple[str, ...], account: str, patience: float) -> bytes:
+async def _output_of(command: tuple[str, ...], what: str, account: str, patience: float) -> bytes:
     """What the command printed, once it ended well. No shell, nothing to read, a session of its own: it cannot ask on the
     terminal, and it is killed together with what it started."""
-    name = f"The password command of account {account}, {printable(command[0])},"
+    name = f"The {what} command of account {account}, {printable(command[0])},"
     advice = "Run the command by hand as the user that hauld runs as."
     try:
         transport, output = await asyncio.get_running_loop().subprocess_exec(
@@ -130,7 +180,7 @@ async def _output_of(command: tuple[str, ...], account: str, patience: float) ->
         async with asyncio.timeout(patience):
             await output.complete.wait()
     except TimeoutError:
-        raise _attention(f"{name} did not finish within {patience:g} seconds.", advice) from None
+        raise _for_now(what, f"{name} did not finish within {patience:g} seconds.", advice) from None
     finally:
         await _end(transport, output)
     if output.overflowed:
@@ -138,9 +188,16 @@ async def _output_of(command: tuple[str, ...], account: str, patience: float) ->
     status = transport.get_returncode()
     if status is None or status < 0:
         raise _attention(f"{name} was ended by a signal{output.complaint()}.", advice)
+    if status == os.EX_TEMPFAIL:
+        raise _for_now(what, f"{name} said that it cannot just now, by exit status {status}{output.complaint()}.", advice)
     if status > 0:
         raise _attention(f"{name} failed with exit status {status}{output.complaint()}.", advice)
     return bytes(output.printed)
+
+
+def _for_now(what: str, message: str, hint: str) -> HaulError:
+    """A command that may do better later. One for a token asks a server, which may be down; one for a password does not."""
+    return Transient("secret", message, hint=hint) if what == "token" else _attention(message, hint)
 
 
 class _Output(asyncio.SubprocessProtocol):

@@ -150,6 +150,40 @@ def test_on_this_machine_nobody_is_on_the_way(tmp_path, host):
     assert load(write_config(tmp_path, text)).accounts["work"].port == 143
 
 
+def test_STARTTLS_begins_on_the_port_of_plain_IMAP(tmp_path):
+    account = load(write_config(tmp_path, ACCOUNT + "tls = 'starttls'")).accounts["work"]
+    assert (account.tls, account.port) == ("starttls", 143)
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("auth", ["xoauth2", "oauthbearer"])
+def test_a_token_comes_from_its_command_and_from_no_place_of_a_password(tmp_path, auth):
+    text = f"{ACCOUNT}auth = '{auth}'\n"
+    account = load(write_config(tmp_path, text + "token_command = ['oama', 'x']")).accounts["work"]
+    assert (account.auth, account.token_command, account.keyring) == (auth, ("oama", "x"), None)
+    assert "is missing" in problems_of(write_config(tmp_path, text))["work", "token_command"]
+    both = problems_of(write_config(tmp_path, text + "token_command = ['x']\npassword_file = '/x'"))
+    assert "there is token_command alone" in both["work", "password_file"]
+
+
+def test_a_token_command_is_of_no_use_to_a_password(tmp_path):
+    found = problems_of(write_config(tmp_path, f"{ACCOUNT}token_command = ['{CANARY}']"))
+    assert 'is for auth = "xoauth2"' in found["work", "token_command"]
+
+
+def test_G7_the_arguments_of_a_token_command_are_in_no_repr():
+    assert CANARY not in repr(make_account(token_command=("echo", CANARY)))
+
+
+def test_the_key_of_a_client_certificate_needs_the_certificate(tmp_path):
+    assert "client_cert" in problems_of(write_config(tmp_path, f"{ACCOUNT}client_key = 'x'"))["work", "client_key"]
+    text = f"{ACCOUNT}client_cert = 'c'\nclient_key = 'k'"
+    account = load(write_config(tmp_path, text)).accounts["work"]
+    assert (account.client_cert, account.client_key) == (tmp_path / "c", tmp_path / "k")
+
+
 # --- secrets -------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from hauld.config import SECRET_SOURCES, Config, KeyringConfig, known_keys, load
 from support.configs import make_account, write_config
 
 SAMPLE = (Path(__file__).parents[2] / "config" / "haul.toml").read_text()
-EXAMPLES = {*SECRET_SOURCES, "group", "ca_file"}
+EXAMPLES = {*SECRET_SOURCES, "group", "ca_file", "client_cert", "client_key", "token_command"}
 """Keys without a default: the sample shows what they look like."""
 SURROUNDINGS = {"HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/1000"}
 
@@ -39,7 +39,11 @@ def test_the_defaults_the_sample_shows_are_the_real_ones(tmp_path):
 
 @pytest.mark.parametrize("key", sorted(EXAMPLES))
 def test_the_examples_of_the_sample_can_be_used(tmp_path, key):
-    config = read(tmp_path, switched_on(without=EXAMPLES - {key}))
+    needed = {"client_key": {"client_cert"}}.get(key, set())
+    text = switched_on(without=EXAMPLES - {key} - needed)
+    if key == "token_command":
+        text = text.replace('auth = "password"', 'auth = "xoauth2"')
+    config = read(tmp_path, text)
     assert getattr(config.store if key == "group" else config.accounts["work"], key)
 
 

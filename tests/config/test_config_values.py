@@ -134,10 +134,6 @@ def test_a_wrong_value_of_an_account_is_answered_with_what_to_write(tmp_path, li
     ("line", "key"),
     [
         ("source = 'http'", "source"),
-        ("tls = 'starttls'", "tls"),
-        ("auth = 'xoauth2'", "auth"),
-        ("auth = 'oauthbearer'", "auth"),
-        ("token_command = ['mutt_oauth2']", "token_command"),
         ("mirror = 'full'", "mirror"),
         ("on_remote_delete = 'delete'", "on_remote_delete"),
     ],

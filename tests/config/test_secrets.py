@@ -17,8 +17,8 @@ import pytest
 from keyring.backends import fail, null
 
 from hauld.config import KeyringConfig
-from hauld.errors import HaulError, NeedsAttention, Refused
-from hauld.secrets import LARGEST_SECRET, read_secret, write_secret
+from hauld.errors import HaulError, NeedsAttention, Refused, Transient
+from hauld.secrets import LARGEST_SECRET, TokenCommand, read_secret, write_secret
 from support import keyrings
 from support.configs import make_account
 
@@ -182,6 +182,66 @@ async def test_G7_a_command_that_fails_in_any_way_tells_no_secret(script):
     await refusal(**shell(script))
 
 
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+def tokens(script: str, **patience: float) -> TokenCommand:
+    return TokenCommand("work", ("sh", "-c", script), **patience)
+
+
+async def no_token(script: str, **patience: float) -> HaulError:
+    with pytest.raises(HaulError) as caught:
+        await tokens(script, **patience)()
+    assert caught.value.kind == "secret"
+    assert_silent(caught.value)
+    return caught.value
+
+
+async def test_G9_connections_that_ask_at_once_share_one_run_of_the_command(tmp_path):
+    command = tokens(f"echo run >> {tmp_path}/runs; wc -l < {tmp_path}/runs | tr -d ' '")
+    assert await asyncio.gather(*(command() for _ in range(5))) == ["1"] * 5
+    assert await command() == "2"
+
+
+async def test_one_who_waits_no_longer_takes_the_token_from_nobody(tmp_path):
+    os.mkfifo(tmp_path / "go")
+    command = tokens(f"read line < {tmp_path}/go; echo t0ken")
+    first, second = asyncio.create_task(command()), asyncio.create_task(command())
+    await asyncio.to_thread((tmp_path / "go").write_text, "go\n")
+    first.cancel()
+    assert await second == "t0ken"
+
+
+async def test_a_token_command_is_killed_when_nobody_waits_any_more(tmp_path):
+    os.mkfifo(tmp_path / "started")
+    asking = asyncio.create_task(tokens(f"echo $$ > {tmp_path}/started; exec sleep 600")())
+    pid = int(await asyncio.to_thread((tmp_path / "started").read_text))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert is_gone(pid)
+
+
+async def test_G9_a_token_that_cannot_be_had_just_now_is_asked_for_again():
+    error = await no_token(f"echo {CANARY}; echo the server is down >&2; exit 75")
+    assert isinstance(error, Transient)
+    assert "by exit status 75 (the server is down)" in error.message
+    error = await no_token(f"echo {CANARY}; sleep 600", patience=0.2)
+    assert isinstance(error, Transient)
+    assert "The token command of account work, sh, did not finish within 0.2 seconds." in error.message
+
+
+@pytest.mark.parametrize(
+    "script", [f"echo {CANARY}; echo invalid_grant >&2; exit 1", "true", f"echo Error: {CANARY}", f"printf '{CANARY}\\001'"]
+)
+async def test_G9_a_token_that_cannot_be_had_for_good_needs_a_person(script):
+    assert isinstance(await no_token(script), NeedsAttention)
+
+
+async def test_a_command_for_passwords_that_cannot_just_now_needs_a_person_all_the_same():
+    assert "exit status 75" in (await refusal(**shell("exit 75"))).message
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +374,7 @@ async def test_what_cannot_be_a_password_is_not_put_into_a_keyring(value):
         ({"password_command": ("pass", CANARY)}, "password_command (pass)"),
         ({"password_file": Path("/etc/p")}, "password_file (/etc/p)"),
         ({"credential": "mail"}, "credential (mail)"),
+        ({"auth": "xoauth2", "token_command": ("oama", CANARY)}, "token_command (oama)"),
     ],
 )
 async def test_a_secret_that_is_kept_elsewhere_is_changed_there(values, place):

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 import pytest
 
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Buffer, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Want
+from hauld.model import Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Want
 from hauld.sources.base import Session, Source
+
+LETTERS = [
+    b"From: Ada <ada@example.org>\r\nTo: Bob <bob@example.net>\r\nSubject: Invoice 7\r\n\r\nfrom Eve\r\n",
+    b"From: Eve <eve@example.org>\r\nTo: Ada <ada@example.net>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nhello\r\n",
+    b'From: Eve <eve@example.org>\r\nTo: Bob <bob@example.net>\r\nSubject: a "quoted\\word"\r\n\r\ninvoice\r\n',
+]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A source, and what it holds: bodies by display name, at least three in one of the folders."""
+    """A source, and what it holds: bodies by display name, at least three in one of the folders, and ``LETTERS``, all of them
+    unseen, in ``Letters``."""
 
     source: Source
     contents: Mapping[str, Sequence[bytes]]
@@ -127,6 +134,37 @@ class SourceContract:
             assert rejected.value.kind == "folder"
             assert session.alive
             assert await listing(session, await fullest(session, origin))
+
+    @pytest.mark.parametrize(
+        ("criteria", "found"),
+        [
+            (Criteria(), [0, 1, 2]),
+            (Criteria(unseen=True), [0, 1, 2]),
+            (Criteria(sender="eve"), [1, 2]),
+            (Criteria(to="bob@example.net"), [0, 2]),
+            (Criteria(subject="INVOICE"), [0]),
+            (Criteria(subject="gr\u00fc\u00dfe"), [1]),
+            (Criteria(subject='"quoted\\word"'), [2]),
+            (Criteria(unseen=True, sender="Eve", to="bob"), [2]),
+            (Criteria(sender="nobody"), []),
+        ],
+    )
+    async def test_a_search_names_the_items_that_fit(self, origin: Origin, criteria: Criteria, found: list[int]) -> None:
+        async with origin.source.session() as session:
+            letters = next(folder for folder in await folders(session) if folder.name == "Letters")
+            epoch, _ = await items_of(session, letters)
+            keys = [key async for some in session.search(letters, epoch, criteria) for key in some]
+            bodies = sorted(body_of(outcome) for outcome in await fetched(session, letters, epoch, keys))
+            assert bodies == sorted(LETTERS[number] for number in found)
+
+    async def test_a_search_in_another_epoch_is_stale(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, _ = await items_of(session, folder)
+            with pytest.raises(StaleCursor) as stale:
+                await anext(session.search(folder, epoch + "0", Criteria(unseen=True)))
+            assert stale.value.epoch == epoch
+            assert session.alive
 
     async def test_a_slow_sink_gets_every_byte_all_the_same(self, origin: Origin) -> None:
         async with origin.source.session() as session:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contracts.source import Origin, SourceContract
+from contracts.source import LETTERS, Origin, SourceContract
 from support.scripted_imap import Honest, Mailbox, ScriptedServer, at_random
 
 BODIES = [b"Subject: %d\r\n\r\n" % n + b"text\r\n" * n * 100 for n in range(5)]
-CONTENTS = {"INBOX": BODIES, "Sent": [b"sent\r\n"], "Grüße/a b": [b"", b"\x00\n\r"], "Empty": []}
+CONTENTS = {"INBOX": BODIES, "Sent": [b"sent\r\n"], "Grüße/a b": [b"", b"\x00\n\r"], "Empty": [], "Letters": LETTERS}
 
 
 def mailbox(bodies: list[bytes]) -> Mailbox:

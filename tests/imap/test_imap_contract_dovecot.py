@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contracts.source import Origin, SourceContract
+from contracts.source import LETTERS, Origin, SourceContract
 from hauld.sources.imap import ImapOptions, ImapSource
 from support.dovecot import Dovecot, User
 from support.messages import messages
@@ -13,6 +13,7 @@ CONTENTS = {
     "INBOX": list(messages(250, size=2000)),
     "Grüße/a b": [b"Subject: no body\r\n", b"no header at all\r\n", b"\r\n", b"8-bit: \xff\xfe\r\n"],
     'odd "name" & more': list(messages(1, size=1_000_000)),
+    "Letters": LETTERS,
 }
 
 

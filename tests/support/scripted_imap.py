@@ -34,12 +34,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import email.header
+import email.message
+import email.policy
 import random
 import re
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -146,6 +149,12 @@ class Client:
             raise ConnectionResetError
         return line[:-2]
 
+    async def start_tls(self, context: ssl.SSLContext, *last: bytes) -> None:
+        """Say ``last`` in the clear, and speak TLS from here on."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await self.send(*last)
+        await self._writer.start_tls(context)
+
     async def gone(self) -> None:
         """Wait until the client has closed the connection, whatever it still says."""
         while await self._reader.read(65536):
@@ -193,12 +202,16 @@ class ScriptedServer:
         if self._errors and error is None:
             raise self._errors[0]
 
-    def source(self, *, user: str = "alice", password: str = "secret", **options: Any) -> ImapSource:
-        """An account on this server; ``options`` as ``ImapOptions`` has them."""
+    def source(
+        self, *, user: str = "alice", password: str = "secret", tokens: Sequence[str] = (), **options: Any
+    ) -> ImapSource:
+        """An account on this server; ``options`` as ``ImapOptions`` has them. Where there are ``tokens``, these are the
+        secrets, one after the other."""
+        unused = iter(tokens)
 
         async def secret() -> str:
             self.secrets_given += 1
-            return password
+            return next(unused) if tokens else password
 
         defaults = {"host": "127.0.0.1", "port": self.port, "tls": "implicit" if self._tls else "none", "timeout": PATIENCE}
         return ImapSource(ImapOptions(user=user, **{**defaults, **options}), secret)
@@ -282,13 +295,17 @@ class Honest:
         password: bytes = b"secret",
         capabilities: bytes = b"IMAP4rev1 AUTH=PLAIN SASL-IR CONDSTORE SPECIAL-USE LIST-EXTENDED",
         cutter: Cutter = whole,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.mailboxes = {b"INBOX": Mailbox()} if mailboxes is None else mailboxes
         self.user = user
         self.password = password
         self.capabilities = capabilities
         self.cutter = cutter
+        self.tls = tls
         self.greeting = b"* OK honest server ready\r\n"
+        self.report = b'{"status":"401","schemes":"bearer","scope":"mail"}'
+        self.farewells: list[bytes] = []
         self._lies: dict[str, Answer] = {}
         self._open: dict[Client, Mailbox] = {}
 
@@ -316,6 +333,7 @@ class Honest:
         """The truth."""
         handler = {
             "CAPABILITY": self._capability,
+            "STARTTLS": self._starttls,
             "LOGIN": self._login,
             "AUTHENTICATE": self._authenticate,
             "LIST": self._list,
@@ -349,13 +367,31 @@ class Honest:
         )
         await client.send(command.ok() if welcome else command.no(b"[AUTHENTICATIONFAILED] wrong password"))
 
+    async def _starttls(self, client: Client, command: Command) -> None:
+        if self.tls is None:
+            await client.send(command.no(b"there is no TLS here"))
+        else:
+            await client.start_tls(self.tls, command.ok(b"begin"))
+
     async def _authenticate(self, client: Client, command: Command) -> None:
-        _, _, answer = command.arguments.partition(b" ")
+        mechanism, _, answer = command.arguments.partition(b" ")
         if not answer:
             await client.send(b"+ \r\n")
             answer = await client.line()
+        if mechanism != b"PLAIN":
+            await self._check_token(client, command, base64.b64decode(answer))
+            return
         welcome = base64.b64decode(answer) == b"\0" + self.user + b"\0" + self.password
         await client.send(command.ok() if welcome else command.no(b"[AUTHENTICATIONFAILED] wrong password"))
+
+    async def _check_token(self, client: Client, command: Command, message: bytes) -> None:
+        """The password is the token here. A refusal is reported, and the report has to be answered (RFC 7628, 3.2.3)."""
+        if message.endswith(b"\1auth=Bearer " + self.password + b"\1\1"):
+            await client.send(command.ok())
+            return
+        await client.send(b"+ " + base64.b64encode(self.report) + b"\r\n")
+        self.farewells.append(await client.line())
+        await client.send(command.no(b"[AUTHENTICATIONFAILED] invalid credentials"))
 
     async def _list(self, client: Client, command: Command) -> None:
         lines = [
@@ -386,7 +422,8 @@ class Honest:
         return mailbox
 
     async def _uid_search(self, client: Client, command: Command) -> None:
-        found = b"".join(b" %d" % uid for uid in self._open[client].uids)
+        mailbox = self._open[client]
+        found = b"".join(b" %d" % uid for uid in mailbox.uids if fits(mailbox, uid, command.arguments))
         await client.send(b"* SEARCH" + found + b"\r\n", command.ok())
 
     async def _uid_fetch(self, client: Client, command: Command) -> None:
@@ -422,6 +459,19 @@ def unquoted(text: bytes) -> bytes:
 
 def astring(text: bytes) -> bytes:
     return quoted(text) if re.fullmatch(rb"[ -~]*", text) else literal(text)
+
+
+def fits(mailbox: Mailbox, uid: int, terms: bytes) -> bool:
+    """Whether a message has what UNSEEN, FROM, TO and SUBJECT ask for; encoded words in headers are read."""
+    message = email.message_from_bytes(mailbox.messages[uid], policy=email.policy.compat32)
+    texts = re.findall(rb'(FROM|TO|SUBJECT) ((?:"(?:[^"\\]|\\.)*")|[^ ]+)', terms.removeprefix(b"CHARSET UTF-8 "))
+    if b"UNSEEN" in terms and rb"\Seen" in mailbox.flags.get(uid, b""):
+        return False
+    return all(unquoted(text).decode().lower() in header(message, name.decode()).lower() for name, text in texts)
+
+
+def header(message: email.message.Message, name: str) -> str:
+    return str(email.header.make_header(email.header.decode_header(str(message.get(name, "")))))
 
 
 def is_in(uid: int, uid_set: bytes) -> bool:

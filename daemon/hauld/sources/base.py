@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from hauld.model import Outcome, Page, RemoteFolder, Sink, Want
+from hauld.model import Criteria, Outcome, Page, RemoteFolder, Sink, Want
 
 
 class Session(Protocol):
@@ -39,6 +39,11 @@ class Session(Protocol):
         """The folder's items, as pages. ``since`` is an earlier cursor: when it proves that nothing changed, one page
         without items comes back. Nothing is left out: an item the origin named without details is listed without them.
         Raises ``ItemRejected`` (kind ``folder``) when this folder cannot be read while others can."""
+        ...
+
+    def search(self, folder: RemoteFolder, epoch: str, criteria: Criteria) -> AsyncGenerator[Sequence[str], None]:
+        """The keys of the items that fit, some at a time. Raises ``StaleCursor`` when the folder is in another epoch, and
+        ``ItemRejected`` (kind ``folder``) when this folder cannot be searched while others can."""
         ...
 
     def fetch(

@@ -16,6 +16,13 @@ SIGN_IN_TRIES = 3
 _BACKOFF = re.compile(r"backoff time:?\s*(\d{1,12})\s*milliseconds", re.IGNORECASE)
 _THROTTLED = re.compile(r"\bthrottl|bandwidth limit", re.IGNORECASE)
 _TOO_MANY = re.compile(r"too many\b.{0,40}\bconnections|maximum number of connections|connection limit", re.IGNORECASE)
+_DISABLED = re.compile(
+    r"not enabled for imap|imap (?:access )?is (?:disabled|off)"
+    r"|(?:log-?in|account|basic ?auth) ?(?:is )?(?:disabled|blocked|locked)",
+    re.IGNORECASE,
+)
+_OUTDATED = re.compile(r"(?:password|token|credential)s? (?:has |have |is )?expired", re.IGNORECASE)
+_OWN_PASSWORD = re.compile(r"app(?:lication)?[- ]specific password", re.IGNORECASE)
 _LONGEST_QUOTE = 300
 
 
@@ -58,19 +65,36 @@ def refusal(where: str, status: Status) -> HaulError:
         return Transient("unavailable", f"{where} cannot sign in now: {said}")
     if status.code == "CONTACTADMIN":
         return NeedsAttention("sign-in", f"{where} refused to sign in: {said}", hint="Ask the server's administrator.")
-    if status.code == "EXPIRED":
+    if _expired(status):
         return NeedsAttention(
             "sign-in", f"{where}: the password has expired: {said}", hint="Set a new password at the provider."
         )
-    if status.code == "AUTHORIZATIONFAILED":
+    if _OWN_PASSWORD.search(status.text):
+        return NeedsAttention(
+            "sign-in",
+            f"{where} wants a password made for this application: {said}",
+            hint="Make one at the provider, and give it instead of your own.",
+        )
+    if status.code == "AUTHORIZATIONFAILED" or _DISABLED.search(status.text):
         return NeedsAttention(
             "sign-in", f"{where}: access is not allowed: {said}", hint="Check that IMAP is enabled for this user."
         )
     if status.code == "PRIVACYREQUIRED":
-        return NeedsAttention("configuration", f"{where} wants an encrypted connection: {said}", hint='Set tls = "implicit".')
+        return NeedsAttention(
+            "configuration", f"{where} wants an encrypted connection: {said}", hint='Set tls = "implicit" or "starttls".'
+        )
     return NeedsAttention(
         "sign-in",
         f"{where} refused to sign in: {said}",
         hint="Check user and password; some providers want a password made for this application.",
         tries=SIGN_IN_TRIES,
     )
+
+
+def blames_the_secret(status: Status, error: NeedsAttention) -> bool:
+    """Whether that ``refusal`` may be one of this password or token, so that another would be welcome."""
+    return error.tries == SIGN_IN_TRIES or _expired(status)
+
+
+def _expired(status: Status) -> bool:
+    return status.code == "EXPIRED" or _OUTDATED.search(status.text) is not None

@@ -103,9 +103,12 @@ class Parser:
         self._line_so_far = bytearray()
         self._response: _Response | None = None
         self._literal: _Literal | None = None
+        self.unread = 0
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """The events that ``data`` completes. Must be exhausted before the next call. Raises ``ProtocolError``."""
+        """The events that ``data`` completes. Must be exhausted before the next call. Raises ``ProtocolError``.
+
+        When a ``Status`` comes, ``unread`` is how many bytes of ``data`` are behind it."""
         position = 0
         while True:
             if self._literal is not None:
@@ -126,9 +129,11 @@ class Parser:
                 if (event := self._keep(data[position:])) is not None:
                     yield event
                 return
-            if (event := self._take_line(self._whole_line(data, position, newline))) is not None:
-                yield event
+            line = self._whole_line(data, position, newline)
             position = newline + 1
+            self.unread = len(data) - position
+            if (event := self._take_line(line)) is not None:
+                yield event
 
     # --- lines -----------------------------------------------------------------------------------------------------
 

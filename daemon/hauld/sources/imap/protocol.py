@@ -31,7 +31,7 @@ from hauld.sources.imap import answers
 from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status
 
 Listener: TypeAlias = Callable[[Event], None]
-"""Takes an untagged response, or a part of one. A ``HaulError`` it raises ends the connection with that error."""
+"""Takes an untagged response, a part of one, or a continuation. A ``HaulError`` it raises ends the connection with it."""
 
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds before the next address of a host is tried beside the first (RFC 8305)."""
@@ -135,6 +135,29 @@ class Connection(library.IMAP4ClientProtocol):
         words = [word for data in told for word in data.values if isinstance(word, bytes)]
         self.capabilities = {word.decode("latin-1").upper() for word in words}
 
+    async def starttls(self, context: ssl.SSLContext, host: str) -> Status:
+        """Ask for TLS. Where the answer is OK, the connection is encrypted from here on, and all that was said on it before is
+        forgotten. A byte in the clear behind that answer ends the connection: somebody on the way put it there. Errors of the
+        handshake come as they are."""
+        status = await self.ask("STARTTLS")
+        if self.failure is not None:
+            raise self.failure
+        if status.condition != "OK":
+            return status
+        assert self._wire is not None
+        try:
+            wire = await self._loop.start_tls(self._wire, self, context, server_hostname=host)
+        except BaseException:
+            self._wire.abort()
+            self.closed.set()  # nobody tells us: the transport's protocol is no longer ours
+            raise
+        assert isinstance(wire, asyncio.Transport)
+        self._wire = wire
+        self.transport = wire  # type: ignore[assignment] # the library says None and then sets its own
+        self._parser = Parser()
+        self.capabilities = set()
+        return status
+
     @property
     def at_rest(self) -> bool:
         """Whether the connection is open and no answer is due."""
@@ -151,6 +174,9 @@ class Connection(library.IMAP4ClientProtocol):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         self._wire = transport
+        if self.failure is not None:
+            transport.abort()
+            return
         _notice_a_dead_peer(transport.get_extra_info("socket"), self._timeout)
 
     def data_received(self, d: bytes) -> None:
@@ -194,6 +220,7 @@ class Connection(library.IMAP4ClientProtocol):
         elif type(event) is Continuation:
             if self._go_ahead is not None and not self._go_ahead.done():
                 self._go_ahead.set_result(None)
+            self._tell(event)
         else:
             self._tell(event)
 
@@ -202,7 +229,10 @@ class Connection(library.IMAP4ClientProtocol):
             pending = self._pending.pop(status.tag, None)
             if pending is None:
                 self._break_off(f"it answered {status.tag[:40]!r}, which is no command that was sent")
-            elif not pending.answer.done():
+                return
+            if pending.verb == "STARTTLS" and status.condition == "OK":
+                self._expect_a_handshake()
+            if not pending.answer.done():
                 pending.answer.set_result(status)
         elif status.condition == "BYE":
             if not self._leaving():
@@ -219,6 +249,13 @@ class Connection(library.IMAP4ClientProtocol):
             return
         for listener in self._listeners:
             listener(event)
+
+    def _expect_a_handshake(self) -> None:
+        """Nothing is read in the clear from here on; what has come already was never the server's (CVE-2011-0411)."""
+        assert self._wire is not None
+        self._wire.pause_reading()
+        if self._parser.unread:
+            self._break_off("there were more bytes in the clear behind its answer to STARTTLS")
 
     def _leaving(self) -> bool:
         return any(pending.verb == "LOGOUT" for pending in self._pending.values())
@@ -306,7 +343,7 @@ class Client(library.IMAP4):
 
     async def open(self) -> Status:
         """Connected and greeted. Errors of the connection come as they are, for ``source`` to translate."""
-        await self._client_task
+        await asyncio.shield(self._client_task)
         return self.connection.answered(await self.connection.greeting)
 
     async def leave(self, patience: float) -> None:
@@ -320,6 +357,10 @@ class Client(library.IMAP4):
     async def abort(self, patience: float) -> None:
         """Be gone, without a word."""
         self.connection.end(Transient("closed", f"{self._where}: the conversation is over."))
+        if not self._client_task.done():
+            # let it connect, to be closed at once: cut short, asyncio of Python 3.11 can leave the socket open
+            await asyncio.wait((self._client_task,), timeout=patience)
+            self._client_task.cancel()
         if self.connection.connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.connection.closed.wait(), patience)

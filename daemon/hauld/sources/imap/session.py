@@ -16,11 +16,11 @@ from typing import NoReturn
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import ItemRejected, StaleCursor, Transient
-from hauld.model import FolderKind, Outcome, Page, RemoteFolder, Sink, Want
+from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink, Want
 from hauld.sources.imap import answers, names
 from hauld.sources.imap.fetching import BODIES, Delivery, blocks, uid_set
 from hauld.sources.imap.grammar import Data, Status, Value
-from hauld.sources.imap.listing import DETAILS, Cursor, Details, Found, Mailbox, decode_cursor
+from hauld.sources.imap.listing import DETAILS, Cursor, Details, Found, Mailbox, decode_cursor, item_key
 from hauld.sources.imap.protocol import Connection, Literal, astring
 
 PAGE_ITEMS = 1000
@@ -28,6 +28,10 @@ PAGE_ITEMS = 1000
 
 IN_FLIGHT = 4
 """How many FETCHes are under way at once, so that a round trip costs nothing."""
+
+
+IN_UTF8 = b"CHARSET UTF-8"
+"""What says of the texts of a SEARCH that they are not only ASCII."""
 
 
 class ImapSession:
@@ -143,6 +147,24 @@ class ImapSession:
                 self._abandon()
                 raise
 
+    # --- searching -------------------------------------------------------------------------------------------------
+
+    async def search(self, folder: RemoteFolder, epoch: str, criteria: Criteria) -> AsyncGenerator[Sequence[str], None]:
+        """Keys come once the server has named all: what it found before it failed is not the answer to what was asked."""
+        mailbox = await self._be_in(folder, epoch)
+        found = Found()
+        terms = _search_terms(criteria)
+        with self._connection.listening(found.listen):
+            status = await self._connection.ask("UID SEARCH", *terms)
+        if status.condition != "OK":
+            self._check(status)
+            foreign = " for letters beyond ASCII" if terms[0] == IN_UTF8 else ""
+            said = answers.words(status)
+            raise ItemRejected("folder", f"{self._connection.where} does not search {folder.name!r}{foreign}: {said}")
+        uids = found.uids()
+        for start in range(0, len(uids), PAGE_ITEMS):
+            yield [item_key(mailbox.uidvalidity, uid) for uid in uids[start : start + PAGE_ITEMS]]
+
     # --- bodies ----------------------------------------------------------------------------------------------------
 
     async def fetch(
@@ -173,13 +195,15 @@ class ImapSession:
             finally:
                 delivery.close()
 
-    async def _be_in(self, folder: RemoteFolder, epoch: str) -> None:
+    async def _be_in(self, folder: RemoteFolder, epoch: str) -> Mailbox:
+        """The folder, open, unless it is in another epoch."""
         if self._examined is None or self._examined[0] != folder.raw:
             await self._examine(folder)
         assert self._examined is not None
         actual = self._examined[1].epoch
         if actual != epoch:
             raise StaleCursor(f"{folder.name!r} is in epoch {actual} now, not in {epoch}.", epoch=actual)
+        return self._examined[1]
 
     def _settle(self, delivery: Delivery, block: Sequence[int], status: Status) -> None:
         """A command was answered: what it asked for and has not come is missing."""
@@ -205,6 +229,21 @@ class ImapSession:
     def _abandon(self) -> None:
         """A conversation that is left while answers are due, or reading is paused, cannot be gone on with."""
         self._connection.end(Transient("abandoned", f"{self._connection.where}: the conversation was left in the middle."))
+
+
+# --- writing SEARCH ------------------------------------------------------------------------------------------------
+
+
+def _search_terms(criteria: Criteria) -> list[bytes | Literal]:
+    """What SEARCH is asked for. A charset is named only where it matters: some servers know none (RFC 3501, 6.4.4)."""
+    terms: list[bytes | Literal] = [b"UNSEEN"] if criteria.unseen else []
+    texts = {b"FROM": criteria.sender, b"TO": criteria.to, b"SUBJECT": criteria.subject}
+    for name, text in texts.items():
+        if text is not None:
+            terms += [name, astring(text.encode())]
+    if not all((text or "").isascii() for text in texts.values()):
+        terms.insert(0, IN_UTF8)
+    return terms or [b"ALL"]
 
 
 # --- reading LIST --------------------------------------------------------------------------------------------------

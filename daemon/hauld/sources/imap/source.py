@@ -9,16 +9,18 @@ import asyncio
 import functools
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from aioimaplib import aioimaplib as library
 
 from hauld.errors import HaulError, NeedsAttention, Transient
 from hauld.sources.imap import answers
-from hauld.sources.imap.protocol import Client
+from hauld.sources.imap.options import ImapOptions
+from hauld.sources.imap.protocol import Client, Connection
 from hauld.sources.imap.session import ImapSession
-from hauld.sources.imap.signin import sign_in
+from hauld.sources.imap.signin import Secret, sign_in
 
 TLS_RETRY = 300.0
 """Seconds, at least, before a failed TLS handshake is tried again: it seldom mends itself."""
@@ -27,32 +29,10 @@ FAREWELL = 2.0
 """Seconds a server has to answer LOGOUT."""
 
 
-@dataclass(frozen=True)
-class ImapOptions:
-    """``tls`` is ``implicit``, ``starttls`` or ``none``; ``timeout`` is how many seconds no byte may come while an answer
-    is due, ``connect_timeout`` how many connecting and greeting may take together; sizes are bytes."""
-
-    host: str
-    user: str
-    port: int = 993
-    tls: str = "implicit"
-    ca_file: Path | None = None
-    auth: str = "password"
-    timeout: float = 60.0
-    connect_timeout: float = 30.0
-    max_message_size: int | None = None
-    allow_plaintext: bool = False
-
-    @property
-    def where(self) -> str:
-        """The account, for messages."""
-        return f"{self.host}:{self.port} (user {self.user})"
-
-
 class ImapSource:
-    """See ``sources.base.Source``. ``secret`` gives the password, and is asked for each sign-in."""
+    """See ``sources.base.Source``. ``secret`` gives the password or token, and is asked for each sign-in."""
 
-    def __init__(self, options: ImapOptions, secret: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, options: ImapOptions, secret: Secret) -> None:
         self._options = options
         self._secret = secret
 
@@ -62,7 +42,7 @@ class ImapSource:
         client = self._client()
         try:
             greeting = await self._connect(client)
-            await sign_in(client.connection, self._options.user, self._secret)
+            await sign_in(client.connection, self._options, self._secret)
             yield ImapSession(client.connection, greeting, self._options.max_message_size)
         except BaseException:
             await client.abort(FAREWELL)
@@ -72,21 +52,11 @@ class ImapSource:
     def _check_options(self) -> None:
         """Refuse what would be unsafe or is not there, before a byte is sent."""
         where = self._options.where
-        if self._options.tls == "starttls":
-            raise NeedsAttention(
-                "configuration",
-                f'{where}: tls = "starttls" is not supported yet.',
-                hint='Use tls = "implicit" (usually on port 993).',
-            )
-        if self._options.auth != "password":
-            raise NeedsAttention(
-                "configuration", f'{where}: auth = "{self._options.auth}" is not supported yet.', hint='Use auth = "password".'
-            )
         if self._options.tls == "none" and not (self._options.allow_plaintext or _is_loopback(self._options.host)):
             raise NeedsAttention(
                 "configuration",
-                f'{where}: tls = "none" would send the password and all mail readable over the network.',
-                hint='Use tls = "implicit", or set allow_plaintext = true if the network is yours.',
+                f'{where}: tls = "none" would send password, tokens and all mail readable over the network.',
+                hint='Use tls = "implicit" or "starttls", or set allow_plaintext = true if the network is yours.',
             )
 
     def _client(self) -> Client:
@@ -105,14 +75,30 @@ class ImapSource:
                 hint="ca_file names a file of PEM certificates that the daemon may read.",
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._options.client_cert is not None:
+            self._load_client_certificate(context, self._options.client_cert)
         return context
+
+    def _load_client_certificate(self, context: ssl.SSLContext, certificate: Path) -> None:
+        """A key with a passphrase is no key here: nobody is there to type it, and OpenSSL would ask the terminal."""
+        try:
+            context.load_cert_chain(certificate, self._options.client_key, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise NeedsAttention(
+                "configuration",
+                f"{self._options.where}: the client certificate in {certificate} cannot be used: {error}",
+                hint="client_cert and client_key name files in PEM that the daemon may read; the key has no passphrase.",
+            ) from error
 
     async def _connect(self, client: Client) -> str:
         """Connected and greeted; what the server said."""
         where = self._options.where
         try:
             async with asyncio.timeout(self._options.connect_timeout):
-                return answers.printable((await client.open()).text)
+                greeting = await client.open()
+                if self._options.tls == "starttls":
+                    await self._encrypt(client.connection)
+                return answers.printable(greeting.text)
         except HaulError:
             raise
         except TimeoutError as error:
@@ -131,6 +117,27 @@ class ImapSource:
             raise Transient("network", f"{where} accepted the connection and closed it again before a greeting.") from error
         except OSError as error:
             raise Transient("network", f"{where} cannot be reached: {error.strerror or error}") from error
+
+    async def _encrypt(self, connection: Connection) -> None:
+        """STARTTLS, or nothing: there is no signing in without (RFC 8314). What a server, or somebody on the way to it, says
+        in the clear is believed only when it leads to TLS."""
+        if connection.state != library.NONAUTH:
+            raise self._not_encrypted("greets as if somebody had signed in, where encryption cannot begin any more")
+        await connection.capability()
+        if "STARTTLS" not in connection.capabilities:
+            raise self._not_encrypted("does not offer STARTTLS")
+        status = await connection.starttls(self._tls_context, self._options.host)
+        if status.condition != "OK":
+            raise answers.setback(self._options.where, status) or self._not_encrypted(
+                f"refused STARTTLS: {answers.words(status)}"
+            )
+
+    def _not_encrypted(self, reason: str) -> NeedsAttention:
+        return NeedsAttention(
+            "tls-required",
+            f"{self._options.where} {reason}. Neither password nor token was sent.",
+            hint='Use tls = "implicit" if the server has it (usually on port 993); if it worked before, mistrust the network.',
+        )
 
 
 def _is_loopback(host: str) -> bool:
