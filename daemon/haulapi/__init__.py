@@ -7,6 +7,7 @@ Nothing but msgspec structs and the lines that carry them, so that a client need
 - ``calls``: each method with its parameters and its result
 - ``events``: numbered facts
 - ``faults``: what can go wrong, as words, codes and exit codes
+- ``schema``: all of it as an OpenRPC document, for the tools of others
 """
 
 API_VERSION = "1.0"

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from haulapi.events import Event
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +146,10 @@ class NoParams(Params):
     """A call without parameters."""
 
 
+class NoResult(msgspec.Struct, kw_only=True):
+    """A reply that says no more than that it was done."""
+
+
 class HelloParams(Params):
     """``version`` is the contract the client was built for; another major version is refused."""
 
@@ -214,6 +220,28 @@ class CreateParams(Params):
     idempotency_key: str | None = None
 
 
+class PreviewFolder(msgspec.Struct, kw_only=True):
+    """What a job would fetch of one folder."""
+
+    name: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class Preview(msgspec.Struct, kw_only=True):
+    """What a job would fetch, had it been created: items that are not stored yet, their bytes as far as the origin says them,
+    and how long that takes at a rate seen on this account before (null when none was)."""
+
+    account: str
+    strategy: Strategy
+    folders: list[PreviewFolder]
+    items: int
+    bytes: int
+    stored_items: int
+    estimated_secs: float | None
+
+
 class JobParams(Params):
     """``job`` is an id or any unambiguous prefix of one."""
 
@@ -234,6 +262,18 @@ class JobList(msgspec.Struct, kw_only=True):
 
     jobs: list[Job]
     next: str | None = None
+
+
+class DeleteParams(JobParams):
+    """``purge`` also removes the files of items that no other job wants; these items become pending."""
+
+    purge: bool = False
+
+
+class RetryParams(JobParams):
+    """``items`` are item ids; null is every failed item of the job."""
+
+    items: list[int] | None = None
 
 
 class FolderListParams(Params):
@@ -266,6 +306,43 @@ class ItemList(msgspec.Struct, kw_only=True):
     next: str | None = None
 
 
+class Since(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A place in the event stream. ``stream`` changes when the ledger is made anew: numbers of another stream mean nothing."""
+
+    stream: str
+    number: int
+
+
+class FollowParams(Params):
+    """Events after ``since``, or after now; only those of ``job`` where it is given."""
+
+    since: Since | None = None
+    job: str | None = None
+
+
+class Following(msgspec.Struct, kw_only=True):
+    """Following has begun. Every event after ``number`` comes as an ``event`` notification whose params are an ``Event``, in
+    order, each once; what calls answered before this reply is at least as old as ``number``."""
+
+    stream: str
+    number: int
+
+
+class EventListParams(FollowParams):
+    """The oldest first."""
+
+    limit: int = 100
+
+
+class EventList(msgspec.Struct, kw_only=True):
+    """One page of events; ``last`` is the newest number there is, ``oldest`` the oldest that is kept."""
+
+    stream: str
+    events: list[Event]
+    oldest: int
+    last: int
+
+
 class Call(msgspec.Struct, frozen=True):
     """One method: its name, the types of its parameters and result, and what it is for."""
 
@@ -283,13 +360,20 @@ CALLS = {
         Call("accounts.list", NoParams, AccountList, "All configured accounts with their state."),
         Call("accounts.get", AccountParams, Account, "One account."),
         Call("accounts.test", AccountParams, AccountTest, "Sign in and list folders, changing nothing."),
-        Call("jobs.create", CreateParams, Job, "A job on an account; started unless told otherwise."),
+        Call("jobs.create", CreateParams, Job | Preview, "A job on an account; or, with dry_run, what it would fetch."),
         Call("jobs.list", JobListParams, JobList, "Jobs, newest first."),
         Call("jobs.get", JobParams, Job, "One job."),
         Call("jobs.start", JobParams, Job, "Start or resume; a running job is an error that says so."),
+        Call("jobs.pause", JobParams, Job, "Stop; what is being committed is finished first, then the reply comes."),
+        Call("jobs.cancel", JobParams, Job, "Stop for good; files stay."),
+        Call("jobs.delete", DeleteParams, Job, "Forget the job; items and files stay unless they are purged."),
+        Call("jobs.retry", RetryParams, Job, "Ask for failed items again, with fresh attempts."),
         Call("jobs.sync", JobParams, Job, "Compare with the origin now."),
         Call("folders.list", FolderListParams, FolderList, "Folders with their progress."),
         Call("items.list", ItemListParams, ItemList, "Items of a job, a page at a time."),
+        Call("events.follow", FollowParams, Following, "Send events as they happen, until the connection ends or unfollow."),
+        Call("events.unfollow", NoParams, NoResult, "Send no more events on this connection."),
+        Call("events.list", EventListParams, EventList, "Past events, a page at a time."),
     )
 }
 """The whole interface, by method name."""

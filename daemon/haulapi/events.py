@@ -17,3 +17,11 @@ class Event(msgspec.Struct, kw_only=True):
     job: str | None = None
     folder: str | None = None
     data: dict[str, Any] = {}
+
+
+class EventNotice(msgspec.Struct, kw_only=True):
+    """The notification in which an event comes: a line without ``id``. Data that no line can hold are left out."""
+
+    params: Event
+    method: str = "event"
+    jsonrpc: str = "2.0"

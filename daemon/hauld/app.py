@@ -20,15 +20,16 @@ from hauld.clock import Clock, SystemClock
 from hauld.config import AccountConfig, Config
 from hauld.engine.account import Account, AccountSettings
 from hauld.engine.commands import Commands, Premises
-from hauld.engine.downloader import Workshop
+from hauld.engine.events import EventLog
 from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
 from hauld.engine.supervisor import Supervisor
+from hauld.engine.workshop import Workshop
 from hauld.errors import Fatal
 from hauld.model import FolderKind
 from hauld.retry import RetryPolicy
 from hauld.rpc.server import serve
-from hauld.secrets import read_secret
+from hauld.secrets import TokenCommand, read_secret
 from hauld.sources.base import Source
 from hauld.sources.imap import ImapOptions, ImapSource
 from hauld.state.base import State
@@ -38,6 +39,9 @@ from hauld.stores.maildir import MaildirStore
 from hauld.systemd import Notifier
 
 log = logging.getLogger(__name__)
+
+DAY = 24 * 3600.0
+"""Seconds."""
 
 
 async def run(config: Config, *, stop: asyncio.Event | None = None) -> None:
@@ -53,7 +57,9 @@ async def run(config: Config, *, stop: asyncio.Event | None = None) -> None:
         commands = Commands(supervisor, state, clock, premises)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
-        door = await stack.enter_async_context(serve(config.daemon.socket, commands))
+        events = EventLog(state, clock)
+        supervisor.tend("forgetting old events", events.prune_now, DAY)
+        door = await stack.enter_async_context(serve(config.daemon.socket, commands, events))
         notifier.ready()
         accounts = len(config.accounts)
         notifier.status(f"Keeping {accounts} account{'' if accounts == 1 else 's'} complete")
@@ -98,12 +104,16 @@ def source_of(account: AccountConfig) -> Source:
         port=account.port,
         tls=account.tls,
         ca_file=account.ca_file,
+        client_cert=account.client_cert,
+        client_key=account.client_key,
         user=account.user,
         auth=account.auth,
         timeout=account.timeout,
         max_message_size=account.max_message_size,
         allow_plaintext=account.allow_plaintext,
     )
+    if account.token_command is not None:
+        return ImapSource(options, TokenCommand(account.name, account.token_command))
     return ImapSource(options, functools.partial(read_secret, account))
 
 

@@ -44,7 +44,7 @@ async def test_a_comparison_that_finds_nothing_moves_only_the_time_of_the_last_o
     honest = Honest({b"INBOX": mailbox(5)})
     async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
         job = await watching(engine)
-        events = await engine.state.last_event()
+        events = (await engine.state.event_span())[1]
         fetches = len(server.asked("UID FETCH"))
         synced = await engine.commands.jobs_sync(calls.JobParams(job=job.id))
         assert synced.status == "completed"
@@ -230,12 +230,15 @@ async def test_a_strategy_chooses_folders(tmp_path: Path, strategy: dict[str, ob
     ("params", "words"),
     [
         ({"account": "b"}, "No account is called 'b'"),
-        ({"strategy": calls.WantedStrategy(kind="unseen")}, "'unseen' is not available"),
-        ({"strategy": calls.WantedStrategy(kind="selected-folders")}, "needs at least one folder"),
+        ({"strategy": calls.WantedStrategy(kind="everything")}, "no strategy 'everything'"),
+        ({"strategy": calls.WantedStrategy(kind="search")}, "needs from or subject or to"),
+        ({"strategy": calls.WantedStrategy(kind="date-range", since="yesterday")}, "'yesterday' is no day"),
+        ({"strategy": calls.WantedStrategy(kind="date-range", since="2026-02-30")}, "2026-02-30"),
+        ({"strategy": calls.WantedStrategy(kind="date-range", since="2026-02-01", before="2026-01-01")}, "No day is from"),
+        ({"strategy": calls.WantedStrategy(kind="selected-folders")}, "needs folders"),
         ({"strategy": calls.WantedStrategy(kind="inbox-only", folders=["x"])}, "takes no folders"),
         ({"strategy": calls.WantedStrategy(since="2026-01-01")}, "takes no since"),
         ({"priority": 9}, "Priority 9"),
-        ({"dry_run": True}, "dry run"),
     ],
 )
 async def test_a_job_that_cannot_be_is_refused_in_words(tmp_path: Path, params: dict[str, object], words: str) -> None:
@@ -354,8 +357,22 @@ async def test_a_session_that_nobody_uses_is_closed_after_a_while(tmp_path: Path
 
     async with ScriptedServer(honest) as server:
         account = Account(settings("a", connections=1, interval=60), 1, server.source(), SystemClock(), idle_limit=0.01)
-        async with account.session() as session:
+        async with account.session(2) as session:
             assert session.alive
         async with asyncio.timeout(30):
             await gone.wait()
         assert account.connections == 0
+
+
+async def test_a_chore_that_fails_is_done_again_next_time(tmp_path: Path) -> None:
+    done = asyncio.Event()
+    tries = iter([Transient("locked", "not now"), Transient("locked", "not yet")])
+
+    async def chore() -> None:
+        if (error := next(tries, None)) is not None:
+            raise error
+        done.set()
+
+    async with ScriptedServer(Honest()) as server, running(tmp_path, server.source()) as engine:
+        engine.supervisor.tend("sweeping", chore, 0.01)
+        await done.wait()

@@ -13,9 +13,11 @@ from haulapi.calls import CALLS
 from haulapi.faults import FAULTS
 from haulapi.frames import MAX_BATCH, MAX_LINE
 from hauld.clock import SystemClock
+from hauld.engine.events import EventLog
 from hauld.errors import Fatal, HaulError, ItemRejected, NeedsAttention, Refused, StaleCursor, Throttled, Transient
 from hauld.rpc.dispatch import Dispatcher, error_object
-from hauld.rpc.routes import routes
+from hauld.rpc.follow import Follower
+from hauld.rpc.routes import Route, routes
 from support.door import Answers, item
 
 
@@ -26,14 +28,26 @@ class StoppedClock(SystemClock):
         return 1_769_860_800_000
 
 
+def all_routes(answers: Answers) -> dict[str, Route]:
+    """Those that all connections share, and those that each has for itself: here nobody listens."""
+    clock = StoppedClock()
+    events = EventLog(answers.told, clock)  # type: ignore[arg-type]
+    follower = Follower(events, clock, nobody, lambda: None)
+    return {**routes(answers, events), **follower.routes}
+
+
+async def nobody(_line: bytes) -> bool:
+    return False
+
+
 @pytest.fixture
 def answers() -> Answers:
     return Answers()
 
 
 @pytest.fixture
-def dispatcher(answers: Answers) -> Dispatcher:
-    return Dispatcher(routes(answers), StoppedClock())
+async def dispatcher(answers: Answers) -> Dispatcher:
+    return Dispatcher(all_routes(answers), StoppedClock())
 
 
 def request(method: str, params: Any = None, /, **more: Any) -> dict[str, Any]:
@@ -46,8 +60,8 @@ async def ask(dispatcher: Dispatcher, message: Any) -> Any:
     return None if answer is None else json.loads(answer)
 
 
-def test_every_method_of_the_contract_has_a_route() -> None:
-    assert set(routes(Answers())) == set(CALLS)
+async def test_every_method_of_the_contract_has_a_route() -> None:
+    assert set(all_routes(Answers())) == set(CALLS)
 
 
 async def test_a_request_is_answered_with_its_id_and_result(dispatcher: Dispatcher) -> None:

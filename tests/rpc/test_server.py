@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from haulapi.frames import MAX_LINE
-from hauld.rpc.server import Limits, Server, serve
-from support.door import Answers, item
+from hauld.rpc.server import Limits, Server
+from support.door import Answers, item, serving
 
 REQUEST = b'{"jsonrpc": "2.0", "method": "jobs.list", "id": 1}\n'
 
@@ -94,7 +94,7 @@ async def test_requests_of_one_connection_run_side_by_side_and_are_answered_as_t
     path: Path, answers: Answers
 ) -> None:
     gate = Gate(answers, "accounts.test")
-    async with serve(path, answers), guest(path) as client:
+    async with serving(path, answers), guest(path) as client:
         client.write("accounts.test", {"account": "work"}, id="slow")
         await gate.reached_by(1)
         assert (await client.ask("jobs.list", id="quick"))["id"] == "quick"
@@ -103,7 +103,7 @@ async def test_requests_of_one_connection_run_side_by_side_and_are_answered_as_t
 
 
 async def test_C1_the_daemon_is_unharmed_by_a_line_that_is_no_json(path: Path, answers: Answers) -> None:
-    async with serve(path, answers), guest(path) as client:
+    async with serving(path, answers), guest(path) as client:
         for line in (b"\n", b"{\n", b"\xff\xfe\n", b"\x00\n", b"GET / HTTP/1.1\r\n", b"NaN\n"):
             client.writer.write(line)
             assert (await client.read())["error"]["code"] == -32700
@@ -111,7 +111,7 @@ async def test_C1_the_daemon_is_unharmed_by_a_line_that_is_no_json(path: Path, a
 
 
 async def test_C2_a_wrong_request_costs_nobody_the_connection(path: Path, answers: Answers) -> None:
-    async with serve(path, answers), guest(path) as client:
+    async with serving(path, answers), guest(path) as client:
         assert (await client.ask("no.such"))["error"]["code"] == -32601
         assert (await client.ask("jobs.get"))["error"]["code"] == -32602
         client.writer.write(b"7\n")
@@ -121,7 +121,7 @@ async def test_C2_a_wrong_request_costs_nobody_the_connection(path: Path, answer
 
 async def test_what_a_client_asked_before_it_stopped_writing_is_answered(path: Path, answers: Answers) -> None:
     gate = Gate(answers, "jobs.list")
-    async with serve(path, answers) as server, guest(path) as client:
+    async with serving(path, answers) as server, guest(path) as client:
         client.write("jobs.list")
         client.writer.write_eof()
         await gate.reached_by(1)
@@ -133,7 +133,7 @@ async def test_what_a_client_asked_before_it_stopped_writing_is_answered(path: P
 
 async def test_C10_a_client_that_dies_before_its_reply_harms_nobody(path: Path, answers: Answers) -> None:
     gate = Gate(answers, "jobs.sync")
-    async with serve(path, answers) as server:
+    async with serving(path, answers) as server:
         async with guest(path) as client:
             client.write("jobs.sync", {"job": "k3x9"})
             await gate.reached_by(1)
@@ -145,7 +145,7 @@ async def test_C10_a_client_that_dies_before_its_reply_harms_nobody(path: Path, 
 
 
 async def test_C10_a_half_written_request_is_ignored(path: Path, answers: Answers) -> None:
-    async with serve(path, answers) as server, guest(path) as client:
+    async with serving(path, answers) as server, guest(path) as client:
         client.writer.write(REQUEST.rstrip(b"\n"))
         client.writer.write_eof()
         assert await client.read() is None
@@ -154,7 +154,7 @@ async def test_C10_a_half_written_request_is_ignored(path: Path, answers: Answer
 
 
 async def test_C3_a_line_that_never_ends_is_given_up_at_a_mebibyte(path: Path, answers: Answers) -> None:
-    async with serve(path, answers) as server, guest(path) as client:
+    async with serving(path, answers) as server, guest(path) as client:
         client.writer.write(b'"' + b"x" * MAX_LINE)
         answer = await client.read()
         assert answer["error"]["code"] == -32700
@@ -163,7 +163,7 @@ async def test_C3_a_line_that_never_ends_is_given_up_at_a_mebibyte(path: Path, a
 
 
 async def test_C3_a_line_half_sent_for_too_long_ends_the_connection(path: Path, answers: Answers) -> None:
-    async with serve(path, answers, limits=Limits(half_sent=0.05)) as server, guest(path) as client:
+    async with serving(path, answers, limits=Limits(half_sent=0.05)) as server, guest(path) as client:
         client.writer.write(REQUEST + b'{"jsonrpc"')
         assert "result" in await client.read()
         assert "0.05 s" in (await client.read())["error"]["message"]
@@ -172,7 +172,7 @@ async def test_C3_a_line_half_sent_for_too_long_ends_the_connection(path: Path, 
 
 
 async def test_C3_a_byte_now_and_then_does_not_make_a_line_younger(path: Path, answers: Answers) -> None:
-    async with serve(path, answers, limits=Limits(half_sent=0.05)), guest(path) as client:
+    async with serving(path, answers, limits=Limits(half_sent=0.05)), guest(path) as client:
 
         async def drip() -> None:
             while True:
@@ -188,7 +188,7 @@ async def test_C3_a_byte_now_and_then_does_not_make_a_line_younger(path: Path, a
 
 
 async def test_C3_a_client_that_is_silent_between_lines_may_stay(path: Path, answers: Answers) -> None:
-    async with serve(path, answers, limits=Limits(half_sent=0.01)), guest(path) as client, guest(path) as other:
+    async with serving(path, answers, limits=Limits(half_sent=0.01)), guest(path) as client, guest(path) as other:
         assert "result" in await client.ask("jobs.list")
         other.writer.write(b"{")
         assert await other.read() is not None  # the limit has passed for the other
@@ -197,7 +197,7 @@ async def test_C3_a_client_that_is_silent_between_lines_may_stay(path: Path, ans
 
 async def test_beyond_the_requests_in_flight_nothing_more_is_read(path: Path, answers: Answers) -> None:
     gate = Gate(answers, "accounts.test")
-    async with serve(path, answers, limits=Limits(requests=2)), guest(path) as client:
+    async with serving(path, answers, limits=Limits(requests=2)), guest(path) as client:
         for number in range(2):
             client.write("accounts.test", {"account": "work"}, id=number)
         await gate.reached_by(2)
@@ -211,7 +211,7 @@ async def test_beyond_the_requests_in_flight_nothing_more_is_read(path: Path, an
 
 async def test_C5_a_client_that_does_not_take_its_answers_is_cut_off(path: Path, answers: Answers) -> None:
     answers.items = [item(n, folder="x" * 5_000) for n in range(100)]
-    async with serve(path, answers, limits=Limits(untaken=0.05)) as server, guest(path) as client:
+    async with serving(path, answers, limits=Limits(untaken=0.05)) as server, guest(path) as client:
         for number in range(20):
             client.write("items.list", {"job": "k3x9"}, id=number)
         await client.writer.drain()
@@ -223,7 +223,7 @@ async def test_C5_a_client_that_does_not_take_its_answers_is_cut_off(path: Path,
 
 
 async def test_C6_one_user_cannot_open_more_than_a_share_of_the_connections(path: Path, answers: Answers) -> None:
-    async with serve(path, answers, limits=Limits(connections_per_user=2)) as server:
+    async with serving(path, answers, limits=Limits(connections_per_user=2)) as server:
         async with guest(path) as one, guest(path) as two:
             assert "result" in await one.ask("jobs.list")
             assert "result" in await two.ask("jobs.list")
@@ -237,7 +237,7 @@ async def test_C6_one_user_cannot_open_more_than_a_share_of_the_connections(path
 
 
 async def test_C6_a_thousand_connections_at_once_leave_the_daemon_answering(path: Path, answers: Answers) -> None:
-    async with serve(path, answers) as server:
+    async with serving(path, answers) as server:
 
         async def come_and_go(number: int) -> None:
             async with guest(path) as client:
@@ -288,7 +288,7 @@ print(client.makefile().readline())
     async def test_C8_another_user_is_refused_in_words_and_nothing_is_done_for_it(
         self, open_path: Path, answers: Answers, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with serve(open_path, answers):
+        async with serving(open_path, answers):
             for _ in range(2):
                 answer = await self.ask_as(open_path, 4711)
         assert (answer["error"]["code"], answer["error"]["data"]["kind"]) == (-32007, "forbidden")
@@ -297,18 +297,18 @@ print(client.makefile().readline())
         assert len([record for record in caplog.records if "4711" in record.getMessage()]) == 1
 
     async def test_C8_a_member_of_the_group_is_answered(self, open_path: Path, answers: Answers) -> None:
-        async with serve(open_path, answers, group="daemon"):
+        async with serving(open_path, answers, group="daemon"):
             answer = await self.ask_as(open_path, 4711, 4712, 1)  # 1 is the group daemon, everywhere
         assert "result" in answer
 
     async def test_C8_nobody_is_refused_even_as_a_member(self, open_path: Path, answers: Answers) -> None:
-        async with serve(open_path, answers, group="daemon"):
+        async with serving(open_path, answers, group="daemon"):
             answer = await self.ask_as(open_path, 65534, 1)
         assert answer["error"]["data"]["kind"] == "forbidden"
 
     async def test_C6_the_reserve_is_kept_for_root_and_the_own_user(self, open_path: Path, answers: Answers) -> None:
         limits = Limits(connections=3, reserved=1)
-        async with serve(open_path, answers, group="daemon", limits=limits), guest(open_path) as one, guest(open_path) as two:
+        async with serving(open_path, answers, group="daemon", limits=limits), guest(open_path) as one, guest(open_path) as two:
             await one.ask("jobs.list")
             await two.ask("jobs.list")
             answer = await self.ask_as(open_path, 4711, 1)
@@ -328,7 +328,7 @@ async def test_leaving_closes_every_connection_and_what_is_done_for_it(path: Pat
 @asynccontextmanager
 async def guest_after(path: Path, answers: Answers, gate: Gate) -> AsyncIterator[Guest]:
     """A client whose request was under way when the door closed."""
-    async with serve(path, answers) as server:
+    async with serving(path, answers) as server:
         reader, writer = await asyncio.open_unix_connection(path)
         client = Guest(reader, writer)
         client.write("accounts.test", {"account": "work"})
@@ -345,5 +345,5 @@ async def test_a_plain_blocking_client_is_served_as_well(path: Path, answers: An
             client.sendall(REQUEST)
             return client.makefile("rb").readline()
 
-    async with serve(path, answers):
+    async with serving(path, answers):
         assert b'"result"' in await asyncio.to_thread(ask)

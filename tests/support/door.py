@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from haulapi.calls import (
     AccountTest,
     CreateParams,
     DaemonStatus,
+    DeleteParams,
     ErrorInfo,
     Folder,
     FolderList,
@@ -31,12 +32,18 @@ from haulapi.calls import (
     JobListParams,
     JobParams,
     NoParams,
+    Preview,
+    PreviewFolder,
     Progress,
+    RetryParams,
     Strategy,
     TestedFolder,
 )
+from hauld.clock import SystemClock
+from hauld.engine.events import EventLog
 from hauld.errors import Refused
-from hauld.rpc.server import Limits, serve
+from hauld.model import Event
+from hauld.rpc.server import Limits, Server, serve
 
 
 def job(**changes: Any) -> Job:
@@ -148,9 +155,49 @@ THROTTLED = ErrorInfo(
 )
 
 
+class Told:
+    """The event stream of a ledger, in memory: what an ``EventLog`` asks of a state. ``tell`` may be called in any thread."""
+
+    def __init__(self, find: Callable[[str], Job], stream: str = "5eed5eed5eed5eed") -> None:
+        self.stream_id = stream
+        self._find = find
+        self._events: list[Event] = []
+        self._forgotten = 0
+        self._bells: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
+
+    def tell(self, kind: str, *, job: str | None = None, folder: str | None = None, **data: Any) -> int:
+        """One more event; its number."""
+        number = self._forgotten + len(self._events) + 1
+        self._events.append(Event(number, SystemClock().now_ms(), kind, job, folder, data))
+        for loop, call in self._bells:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(call)
+        return number
+
+    def forget(self, number: int) -> None:
+        """Keep only events after that number."""
+        del self._events[: number - self._forgotten]
+        self._forgotten = number
+
+    async def stream(self) -> str:
+        return self.stream_id
+
+    async def events(self, after: int, limit: int = 1000, job: str | None = None) -> Sequence[Event]:
+        return [event for event in self._events if event.number > after and job in (None, event.job)][:limit]
+
+    async def event_span(self) -> tuple[int, int]:
+        return self._forgotten + 1, self._forgotten + len(self._events)
+
+    async def job(self, prefix: str) -> Job:
+        return self._find(prefix)
+
+    def when_told(self, call: Callable[[], None]) -> None:
+        self._bells.append((asyncio.get_running_loop(), call))
+
+
 @dataclass
 class Answers:
-    """Commands that answer from these values, and remember what they were asked."""
+    """Commands that answer from these values, and remember what they were asked; ``told`` is what followers hear of."""
 
     accounts: list[Account] = field(default_factory=lambda: [account()])
     jobs: list[Job] = field(default_factory=lambda: [job()])
@@ -159,6 +206,10 @@ class Answers:
     configuration_error: str | None = None
     asked: list[tuple[str, Any]] = field(default_factory=list)
     before_answer: Callable[[str], Any] | None = None
+    told: Told = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.told = Told(self._job)
 
     async def daemon_status(self, params: NoParams) -> DaemonStatus:
         counts: dict[str, int] = {}
@@ -200,11 +251,19 @@ class Answers:
             seconds=0.42,
         )
 
-    async def jobs_create(self, params: CreateParams) -> Job:
+    async def jobs_create(self, params: CreateParams) -> Job | Preview:
         await self._asked("jobs.create", params)
         self._account(params.account)
         if params.dry_run:
-            return job(status="pending", phase=None, strategy=params.strategy)
+            return Preview(
+                account=params.account,
+                strategy=params.strategy,
+                folders=[PreviewFolder(name=each.name, kind=each.kind, items=3_588, bytes=36_741_120) for each in self.folders],
+                items=3_588 * len(self.folders),
+                bytes=36_741_120 * len(self.folders),
+                stored_items=8_412,
+                estimated_secs=3.8,
+            )
         return self.jobs[0]
 
     async def jobs_list(self, params: JobListParams) -> JobList:
@@ -224,6 +283,25 @@ class Answers:
         if (found := self._job(params.job)).status == "running":
             raise Refused("wrong_state", f"Job {found.id} is running already.", hint="To compare now: haulctl sync JOB")
         return msgspec.structs.replace(found, status="running", phase="connecting")
+
+    async def jobs_pause(self, params: JobParams) -> Job:
+        await self._asked("jobs.pause", params)
+        return self._moved(params.job, "paused")
+
+    async def jobs_cancel(self, params: JobParams) -> Job:
+        await self._asked("jobs.cancel", params)
+        return self._moved(params.job, "cancelled")
+
+    async def jobs_delete(self, params: DeleteParams) -> Job:
+        await self._asked("jobs.delete", params)
+        found = self._job(params.job)
+        self.jobs.remove(found)
+        self.told.tell("job.deleted", job=found.id)
+        return found
+
+    async def jobs_retry(self, params: RetryParams) -> Job:
+        await self._asked("jobs.retry", params)
+        return self._job(params.job)
 
     async def jobs_sync(self, params: JobParams) -> Job:
         await self._asked("jobs.sync", params)
@@ -252,6 +330,16 @@ class Answers:
                 return each
         raise Refused("not_found", f"No account is called {name}.", hint="See which there are: haulctl accounts")
 
+    def _moved(self, prefix: str, to: str) -> Job:
+        """The job in another status, kept and told so."""
+        before = self._job(prefix)
+        if before.status == to:
+            raise Refused("wrong_state", f"Job {before.id} is {to} already.")
+        after = msgspec.structs.replace(before, status=to, phase=None)
+        self.jobs[self.jobs.index(before)] = after
+        self.told.tell("job.status", job=after.id, **{"from": before.status, "to": to})
+        return after
+
     def _job(self, prefix: str) -> Job:
         found = [each for each in self.jobs if each.id.removeprefix("job_").startswith(prefix.removeprefix("job_"))]
         if len(found) > 1:
@@ -259,6 +347,11 @@ class Answers:
         if not found:
             raise Refused("not_found", f"There is no job {prefix}.", hint="See which there are: haulctl list")
         return found[0]
+
+
+def serving(path: Path, answers: Answers, **more: Any) -> AbstractAsyncContextManager[Server]:
+    """The door in the test's own loop."""
+    return serve(path, answers, EventLog(answers.told, SystemClock()), **more)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -270,7 +363,7 @@ def daemon(path: Path, answers: Answers, limits: Limits | None = None) -> Iterat
     trouble: list[BaseException] = []
 
     async def live() -> None:
-        async with serve(path, answers, limits=limits):
+        async with serving(path, answers, limits=limits):
             ready.set()
             await leave.wait()
 

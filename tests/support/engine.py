@@ -11,10 +11,10 @@ from haulapi import calls
 from hauld.clock import Clock, SystemClock
 from hauld.engine.account import Account, AccountSettings
 from hauld.engine.commands import Commands, Premises
-from hauld.engine.downloader import Workshop
 from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
 from hauld.engine.supervisor import Supervisor
+from hauld.engine.workshop import Workshop
 from hauld.model import FolderKind
 from hauld.retry import RetryPolicy
 from hauld.sources.base import Source
@@ -108,7 +108,8 @@ async def running(
             supervisor = Supervisor(accounts, workshop, slots)
             try:
                 await supervisor.start()
-                yield Engine(supervisor, ledger, store, clock, root / "mail")
+                async with asyncio.timeout(4 * PATIENCE):
+                    yield Engine(supervisor, ledger, store, clock, root / "mail")
                 assert not supervisor.fatal.done(), supervisor.fatal.result()
             finally:
                 await supervisor.stop()

@@ -2,9 +2,11 @@
 
 - ``supervisor``: which jobs run; the only place that makes tasks which outlive a call
 - ``job``: the life of one job: its slot, its retries, its schedule
-- ``downloader``: one run of a job: compare with the origin, then download the difference
+- ``comparison``, ``downloader``: one run of a job: what differs from the origin, and fetching it; ``plan`` is what to fetch
+  next, ``crew`` several sessions at the same work
 - ``ingest``: the commit, one for each store
 - ``account``: an origin's sessions, and how it is
 - ``limits``, ``progress``: bounds, and figures for people
-- ``commands``: what the door may ask for
+- ``events``: what happened, for those who follow
+- ``commands``: what the door may ask for; ``wire`` puts it into the door's words
 """

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from hauld.clock import Clock
+from hauld.engine.limits import Slots
 from hauld.errors import HaulError, NeedsAttention
 from hauld.model import Folder, FolderKind, Trouble, matches
 from hauld.sources.base import Session, Source
@@ -46,9 +47,10 @@ class Account:
         self.claimed: set[int] = set()
         self._released = asyncio.Event()
         self.sign_in_failures = 0
+        self.items_per_second: float | None = None
         self._clock = clock
         self._idle_limit = idle_limit
-        self._turns = asyncio.Semaphore(settings.connections)
+        self._turns = Slots(settings.connections)
         self._idle: list[_Open] = []
         self._open = 0
         self._listing: dict[int, asyncio.Lock] = {}
@@ -59,14 +61,15 @@ class Account:
     # --- sessions ---
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self, priority: int) -> AsyncIterator[Session]:
         """A session for one piece of work: an idle one, or a new one. One that saw an error or was cut off is thrown away.
+        The most urgent waits least.
 
         Raises at once what a person still has to mend, so that a refused password is not tried again and again.
         """
         if self._attention is not None:
             raise NeedsAttention(self._attention.kind, self._attention.message, hint=self._attention.hint)
-        async with self._turns:
+        async with self._turns.slot(priority):
             opened = await self._take()
             try:
                 yield opened.session
@@ -77,6 +80,10 @@ class Account:
                 self._keep(opened)
             else:
                 await self._drop(opened)
+
+    def wanted(self, priority: int) -> bool:
+        """Whether somebody more urgent than that waits for a session."""
+        return self._turns.wanted(priority)
 
     def wants(self, folder: Folder) -> bool:
         """Whether the configuration lets jobs have the folder's items."""
@@ -124,6 +131,12 @@ class Account:
             await opened.stack.aclose()
         except HaulError as error:
             log.debug("a session of account %s ended badly: %s", self.settings.name, error)
+
+    def seconds_for(self, items: int) -> float | None:
+        """How long that many items take at the rate of the last import; None when there was none yet."""
+        if self.items_per_second is None:
+            return 0.0 if not items else None
+        return round(items / self.items_per_second, 1)
 
     # --- how it is ---
 

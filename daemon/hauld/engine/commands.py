@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,40 @@ from typing import TypeVar
 from haulapi import calls
 from hauld.clock import Clock, rfc3339
 from hauld.engine.account import Account
-from hauld.engine.job import JobKeeper
 from hauld.engine.supervisor import Supervisor
+from hauld.engine.wire import folder_on_the_wire, item_on_the_wire, job_on_the_wire, strategy_on_the_wire, trouble_on_the_wire
 from hauld.errors import Refused
-from hauld.model import Counters, FolderProgress, Item, ItemStatus, Job, JobStatus, Priority, Strategy, Trouble
+from hauld.model import FolderProgress, ItemStatus, Job, JobStatus, Priority, Strategy, check_move
 from hauld.state.base import State
 
-STRATEGIES = {"full": "full", "full-sync": "full", "inbox-only": "inbox-only", "selected-folders": "selected-folders"}
+STRATEGIES = {
+    "full": "full",
+    "full-sync": "full",
+    "inbox-only": "inbox-only",
+    "selected-folders": "selected-folders",
+    "unseen": "unseen",
+    "new-only": "unseen",
+    "date-range": "date-range",
+    "search": "search",
+}
 """The names of strategies that are accepted, and the names they are kept under."""
+
+TAKES = {
+    "full": frozenset({"folders"}),
+    "inbox-only": frozenset(),
+    "selected-folders": frozenset({"folders"}),
+    "unseen": frozenset({"folders"}),
+    "date-range": frozenset({"folders", "since", "before"}),
+    "search": frozenset({"folders", "sender", "to", "subject"}),
+}
+"""What each strategy takes beside ``exclude``."""
+
+NEEDS = {
+    "selected-folders": frozenset({"folders"}),
+    "date-range": frozenset({"since", "before"}),
+    "search": frozenset({"sender", "to", "subject"}),
+}
+"""At least one of these."""
 
 LARGEST_PAGE = 1000
 
@@ -86,13 +113,13 @@ class Commands:
 
     # --- jobs ---
 
-    async def jobs_create(self, params: calls.CreateParams) -> calls.Job:
+    async def jobs_create(self, params: calls.CreateParams) -> calls.Job | calls.Preview:
         account = self._known(params.account)
         strategy = accepted(params.strategy)
         if params.priority not in tuple(Priority):
             raise Refused("invalid_params", f"Priority {params.priority} is not 1 (urgent), 2 (normal) or 3 (background).")
         if params.dry_run:
-            raise Refused("invalid_params", "A dry run is not available in this version of hauld.")
+            return await self._preview(account, strategy, params.priority)
         job, new = await self._state.create_job(
             account.number,
             strategy,
@@ -124,13 +151,27 @@ class Commands:
             raise Refused("wrong_state", f"Job {job.id} is already running.", hint="`haulctl show` tells how far it is.")
         if job.status is JobStatus.PENDING and job.queued:
             raise Refused("wrong_state", f"Job {job.id} is already waiting for a free slot.")
-        account = self._supervisor.accounts.get(job.account_name)
-        if account is None or account.number != job.account:
-            raise Refused("not_found", f"The account {job.account_name!r} of job {job.id} is no longer configured.")
+        return await self._job(await self._start(job))
+
+    async def jobs_pause(self, params: calls.JobParams) -> calls.Job:
+        return await self._job(await self._stop(params.job, JobStatus.PAUSED))
+
+    async def jobs_cancel(self, params: calls.JobParams) -> calls.Job:
+        return await self._job(await self._stop(params.job, JobStatus.CANCELLED))
+
+    async def jobs_delete(self, params: calls.DeleteParams) -> calls.Job:
+        job = await self._state.job(params.job)
         await self._supervisor.let_go(job)
-        account.forgive()
-        job = await self._state.move_job(job.number, JobStatus.PENDING)
-        await self._supervisor.keep(job)
+        last = await self._job(await self._state.job(job.id))
+        await asyncio.shield(self._forget(job, params.purge))  # a client that leaves must not leave files without rows
+        return last
+
+    async def jobs_retry(self, params: calls.RetryParams) -> calls.Job:
+        job = await self._state.job(params.job)
+        if not await self._state.retry_failed(job.number, items=params.items):
+            raise Refused("wrong_state", f"Job {job.id} has no failed items.", hint=f"haulctl items {job.id} --status failed")
+        if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
+            job = await self._start(job)
         return await self._job(job)
 
     async def jobs_sync(self, params: calls.JobParams) -> calls.Job:
@@ -140,6 +181,45 @@ class Commands:
             raise Refused("wrong_state", f"Job {job.id} is {job.status} and watches nothing.", hint=f"haulctl start {job.id}")
         await keeper.sync()
         return await self._job(await self._state.job(job.id))
+
+    async def _start(self, job: Job) -> Job:
+        """The job is pending and has a keeper; what its account was blamed for is forgiven."""
+        account = self._supervisor.accounts.get(job.account_name)
+        if account is None or account.number != job.account:
+            raise Refused("not_found", f"The account {job.account_name!r} of job {job.id} is no longer configured.")
+        await self._supervisor.let_go(job)
+        account.forgive()
+        job = await self._state.move_job(job.number, JobStatus.PENDING)
+        await self._supervisor.keep(job)
+        return job
+
+    async def _stop(self, prefix: str, status: JobStatus) -> Job:
+        """End the job's work, if the move is allowed at all; what is being committed is finished first."""
+        job = await self._state.job(prefix)
+        check_move(job.id, job.status, status)
+        await self._supervisor.let_go(job)
+        return await self._state.move_job(job.number, status)
+
+    async def _forget(self, job: Job, purge: bool) -> None:
+        await self._supervisor.discard(await self._state.delete_job(job.number, purge=purge))
+
+    async def _preview(self, account: Account, strategy: Strategy, priority: int) -> calls.Preview:
+        comparison = self._supervisor.comparison(account, strategy, priority)
+        await comparison.run(lambda _: True)
+        found = await comparison.preview()
+        items = sum(preview.items for _, preview in found)
+        return calls.Preview(
+            account=account.settings.name,
+            strategy=strategy_on_the_wire(strategy),
+            folders=[
+                calls.PreviewFolder(name=folder.name, kind=folder.remote.kind, items=preview.items, bytes=preview.bytes)
+                for folder, preview in found
+            ],
+            items=items,
+            bytes=sum(preview.bytes for _, preview in found),
+            stored_items=sum(preview.stored for _, preview in found),
+            estimated_secs=account.seconds_for(items),
+        )
 
     # --- folders and items ---
 
@@ -196,117 +276,42 @@ class Commands:
 
     async def _job(self, job: Job) -> calls.Job:
         counters = await self._state.counters(job.number)
-        return calls.Job(
-            id=job.id,
-            account=job.account_name,
-            source=job.source,
-            status=job.status,
-            phase=job.phase,
-            live=job.live,
-            priority=job.priority,
-            requester=job.requester,
-            strategy=calls.Strategy(
-                kind=job.strategy.kind, folders=list(job.strategy.folders), exclude=list(job.strategy.exclude)
-            ),
-            progress=progress_on_the_wire(job, counters, self._supervisor.keeper(job.number)),
-            error=trouble_on_the_wire(job.error),
-            created_at=str(rfc3339(job.created_at)),
-            started_at=rfc3339(job.started_at),
-            updated_at=str(rfc3339(job.updated_at)),
-            completed_at=rfc3339(job.completed_at),
-            last_sync_at=rfc3339(job.last_sync_at),
-        )
-
-
-def progress_on_the_wire(job: Job, counters: Counters, keeper: JobKeeper | None) -> calls.Progress:
-    """A job's counters with the figures that only its keeper knows."""
-    done = counters.downloaded + counters.skipped
-    listed = job.status is JobStatus.COMPLETED or job.phase in ("downloading", "waiting")
-    items_rate, bytes_rate = keeper.meter.rates() if keeper is not None else (0.0, 0.0)
-    left = keeper.meter.seconds_left(counters.remaining) if keeper is not None else None
-    return calls.Progress(
-        total_items=counters.total,
-        downloaded_items=counters.downloaded,
-        failed_items=counters.failed,
-        skipped_items=counters.skipped,
-        in_progress_items=keeper.in_progress if keeper is not None else 0,
-        remaining_items=counters.remaining,
-        percent_complete=round(100 * done / counters.total, 1) if counters.total else (100.0 if listed else 0.0),
-        bytes_downloaded=counters.bytes,
-        items_per_second=round(items_rate, 1),
-        bytes_per_second=round(bytes_rate, 1),
-        estimated_completion_secs=None if left is None else round(left, 1),
-    )
-
-
-def folder_on_the_wire(progress: FolderProgress) -> calls.Folder:
-    """A folder; complete when it was listed, all it named is stored or skipped, and nothing keeps it from being read."""
-    folder, counters = progress.folder, progress.counters
-    complete = folder.last_sync_at is not None and not counters.remaining and not counters.failed and folder.error is None
-    return calls.Folder(
-        name=folder.name,
-        kind=folder.remote.kind,
-        total_items=counters.total,
-        downloaded_items=counters.downloaded,
-        failed_items=counters.failed,
-        skipped_items=counters.skipped,
-        remaining_items=counters.remaining,
-        bytes=counters.bytes,
-        is_complete=complete,
-        last_sync_at=rfc3339(folder.last_sync_at),
-        error=trouble_on_the_wire(folder.error),
-    )
-
-
-def item_on_the_wire(item: Item) -> calls.Item:
-    return calls.Item(
-        id=item.number,
-        folder=item.folder,
-        key=item.key,
-        status=item.status,
-        size=item.size,
-        sha256=item.sha256,
-        local_path=item.local_path,
-        flags=list(item.flags),
-        item_type="message",
-        error=trouble_on_the_wire(item.error),
-        retry_count=item.retry_count,
-        downloaded_at=rfc3339(item.downloaded_at),
-        removed_at=rfc3339(item.removed_at),
-    )
-
-
-def trouble_on_the_wire(trouble: Trouble | None) -> calls.ErrorInfo | None:
-    if trouble is None:
-        return None
-    return calls.ErrorInfo(
-        kind=trouble.kind,
-        message=trouble.message,
-        hint=trouble.hint,
-        since=rfc3339(trouble.since),
-        retry_at=rfc3339(trouble.retry_at),
-    )
+        return job_on_the_wire(job, counters, self._supervisor.keeper(job.number))
 
 
 def accepted(asked: calls.Strategy) -> Strategy:
-    """The strategy asked for, checked; raises ``Refused`` for one that this version cannot carry out."""
+    """The strategy asked for, checked; raises ``Refused`` for one that makes no sense."""
     kind = STRATEGIES.get(asked.kind)
     if kind is None:
-        raise Refused(
-            "invalid_params",
-            f"The strategy {asked.kind!r} is not available in this version of hauld.",
-            hint=f"Available: {', '.join(sorted(set(STRATEGIES.values())))}.",
-        )
-    unused = [name for name in ("since", "before", "sender", "to", "subject") if getattr(asked, name) is not None]
+        known = ", ".join(TAKES)
+        raise Refused("invalid_params", f"There is no strategy {asked.kind!r}.", hint=f"There are: {known}.")
+    given = {name for name in ("folders", "since", "before", "sender", "to", "subject") if getattr(asked, name)}
+    unused = sorted(given - TAKES[kind])
     if unused:
-        raise Refused("invalid_params", f"The strategy {kind!r} takes no {' or '.join(unused)}.")
-    if kind == "selected-folders" and not asked.folders:
-        raise Refused("invalid_params", "The strategy 'selected-folders' needs at least one folder.", hint="--folder GLOB")
-    if kind == "inbox-only":
-        if asked.folders:
-            raise Refused("invalid_params", "The strategy 'inbox-only' takes no folders.")
-        return Strategy(kind, ("INBOX",), tuple(asked.exclude))
-    return Strategy(kind, tuple(asked.folders), tuple(asked.exclude))
+        words = " or ".join("from" if name == "sender" else name for name in unused)
+        raise Refused("invalid_params", f"The strategy {kind!r} takes no {words}.")
+    for needed, any_of in NEEDS.items():
+        if kind == needed and not given & any_of:
+            words = " or ".join("from" if name == "sender" else name for name in sorted(any_of))
+            raise Refused("invalid_params", f"The strategy {kind!r} needs {words}.")
+    folders = ("INBOX",) if kind == "inbox-only" else tuple(asked.folders)
+    strategy = Strategy(
+        kind,
+        folders,
+        tuple(asked.exclude),
+        since=asked.since,
+        before=asked.before,
+        sender=asked.sender,
+        to=asked.to,
+        subject=asked.subject,
+    )
+    try:
+        dates = strategy.dates
+    except ValueError as error:
+        raise Refused("invalid_params", f"{error}.", hint="Days are written as 2026-01-31 and begin at midnight UTC.") from None
+    if dates.since is not None and dates.before is not None and dates.since >= dates.before:
+        raise Refused("invalid_params", f"No day is from {asked.since} on and before {asked.before}.")
+    return strategy
 
 
 def page_size(limit: int) -> int:

@@ -13,9 +13,11 @@ import random
 from collections.abc import Iterable
 
 from hauld.engine.account import Account
-from hauld.engine.downloader import Downloader, Workshop
-from hauld.engine.limits import Slots
+from hauld.engine.comparison import Comparison
+from hauld.engine.downloader import Downloader
+from hauld.engine.limits import FreeTurn, Slots, Turn
 from hauld.engine.progress import Meter
+from hauld.engine.workshop import Workshop
 from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
 from hauld.model import Folder, FolderKind, Job, JobStatus, Phase, Trouble
 from hauld.retry import decide
@@ -37,6 +39,7 @@ class JobKeeper:
         self._state = workshop.state
         self._slots = slots
         self._downloader: Downloader | None = None
+        self._turn: Turn = FreeTurn()
         self._looked = -math.inf
         self._due: dict[int, float] = {}
         self._wake = asyncio.Event()
@@ -51,8 +54,9 @@ class JobKeeper:
         """Import, then watch while the job is live and well."""
         try:
             if self.job.status in (JobStatus.PENDING, JobStatus.RUNNING):
-                async with self._slots.slot(self.job.priority):
+                async with self._slots.slot(self.job.priority) as self._turn:
                     await self._import()
+                self._turn = FreeTurn()
             while self.job.live and self.job.status is JobStatus.COMPLETED:
                 await self._until_due()
                 await self._persist()
@@ -74,6 +78,22 @@ class JobKeeper:
         asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._askers.append(asker)
         await asker
+
+    # --- giving way, as its downloads do between batches ---
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a more urgent job waits for this one's slot."""
+        return self._turn.wanted
+
+    async def give_way(self) -> None:
+        """Let a more urgent job have the slot, and say so."""
+        if not self.wanted:
+            return
+        first = Trouble("slot", "A more urgent job goes first.", None, self._workshop.clock.now_ms())
+        await self._state.set_phase(self.job.number, Phase.WAITING, first)
+        await self._turn.give_way()
+        await self._tell(Phase.DOWNLOADING)
 
     # --- the main path ---
 
@@ -108,26 +128,30 @@ class JobKeeper:
     async def _once(self) -> None:
         everything = self._wake.is_set() or self.job.status is JobStatus.RUNNING
         self._wake.clear()
-        downloader = Downloader(self.job, self._account, self._workshop, self.meter, self._tell)
-        self._downloader = downloader
-        await self._tell(Phase.CONNECTING)
+        self._downloader = None
+        comparison = Comparison(self.job.strategy, self._account, self._workshop, job=self.job, priority=self.job.priority)
+        await self._tell(Phase.LISTING)
         started = self._workshop.clock.monotonic()
-        compared = await downloader.compare(lambda folder: everything or self._is_due(folder))
+        compared = await comparison.run(lambda folder: everything or self._is_due(folder))
         self._looked = started
         intervals = self._account.settings.intervals
         self._due |= {folder.number: started + intervals[folder.remote.kind] for folder in compared}
-        self._due = {number: due for number, due in self._due.items() if number in downloader.selected}
-        counters = await self._state.counters(self.job.number)
-        if counters.remaining:
-            if self.job.status is JobStatus.COMPLETED:
-                self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
-            self._answer(None)
-            await downloader.download()
-        await self._complete(downloader)
+        self._due = {number: due for number, due in self._due.items() if number in comparison.selected}
+        if (await self._state.counters(self.job.number)).remaining:
+            await self._download(comparison)
+        await self._complete(comparison)
         self._answer(None)
 
-    async def _complete(self, downloader: Downloader) -> None:
-        trouble = unreadable(downloader.unreadable)
+    async def _download(self, comparison: Comparison) -> None:
+        if self.job.status is JobStatus.COMPLETED:
+            self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
+        await self._tell(Phase.DOWNLOADING)
+        self._answer(None)
+        self._downloader = Downloader(self.job, self._account, self._workshop, comparison, self.meter, self)
+        await self._downloader.run()
+
+    async def _complete(self, comparison: Comparison) -> None:
+        trouble = unreadable(comparison.unreadable)
         if self.job.status is JobStatus.COMPLETED:
             self.job = await self._state.synced(self.job.number)
             return
@@ -136,7 +160,7 @@ class JobKeeper:
         log.info(
             "job %s: complete; %d downloaded now, %d wanted in all, %d failed",
             self.job.id,
-            downloader.stored,
+            self._downloader.stored if self._downloader is not None else 0,
             counters.total,
             counters.failed,
             extra={"event": "job.completed", "job": self.job.id},

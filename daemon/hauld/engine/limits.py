@@ -8,6 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 
 class ByteBudget:
@@ -58,7 +59,7 @@ class ByteBudget:
 
 
 class Slots:
-    """How many imports run at once; the most urgent waits least."""
+    """So many at once, the most urgent first; among equals, who came first."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -66,16 +67,22 @@ class Slots:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def slot(self, priority: int) -> AsyncIterator[None]:
+    async def slot(self, priority: int) -> AsyncIterator[Turn]:
         """Hold one slot; lower ``priority`` is sooner."""
-        await self._acquire(priority)
+        await self.acquire(priority)
+        turn = SlotTurn(self, priority)
         try:
-            yield
+            yield turn
         finally:
-            self._free += 1
-            self._admit()
+            if turn.held:
+                self.release()
 
-    async def _acquire(self, priority: int) -> None:
+    def wanted(self, priority: int) -> bool:
+        """Whether somebody more urgent than that waits."""
+        return any(other < priority and not turn.cancelled() for other, _, turn in self._waiting)
+
+    async def acquire(self, priority: int) -> None:
+        """Wait for a slot and take it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._order), turn))
         self._admit()
@@ -87,9 +94,57 @@ class Slots:
             self._admit()
             raise
 
+    def release(self) -> None:
+        """Give a slot back."""
+        self._free += 1
+        self._admit()
+
     def _admit(self) -> None:
         while self._free and self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.cancelled():
                 self._free -= 1
                 turn.set_result(None)
+
+
+class Turn(Protocol):
+    """The right to work now."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody more urgent waits for it."""
+        ...
+
+    async def give_way(self) -> None:
+        """Let whoever is more urgent go first; returns when it is our turn again."""
+        ...
+
+
+class FreeTurn:
+    """Needs no slot, and gives way to nobody."""
+
+    wanted = False
+
+    async def give_way(self) -> None:
+        return
+
+
+class SlotTurn:
+    """A slot that is held. ``held`` is False only while it is being waited for again."""
+
+    def __init__(self, slots: Slots, priority: int) -> None:
+        self.held = True
+        self._slots = slots
+        self._priority = priority
+
+    @property
+    def wanted(self) -> bool:
+        return self._slots.wanted(self._priority)
+
+    async def give_way(self) -> None:
+        if not self.wanted:
+            return
+        self.held = False
+        self._slots.release()
+        await self._slots.acquire(self._priority)
+        self.held = True

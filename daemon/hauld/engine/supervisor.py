@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hauld.engine.account import Account
-from hauld.engine.downloader import Workshop
+from hauld.engine.comparison import Comparison
 from hauld.engine.job import JobKeeper
 from hauld.engine.limits import Slots
-from hauld.errors import Fatal
-from hauld.model import Job, JobStatus, Trouble
+from hauld.engine.workshop import Workshop
+from hauld.errors import Fatal, Transient
+from hauld.model import Job, JobStatus, Strategy, Trouble
 
 log = logging.getLogger(__name__)
+
+
+LAST_COMMIT = 8.0
+"""Seconds, at most, that a shutdown waits for what is on its way into the store; what does not get there is fetched again."""
 
 
 class Supervisor:
@@ -28,6 +33,7 @@ class Supervisor:
         self._keepers: dict[int, JobKeeper] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._committer: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Adopt what a crash left behind, then go on with every job that was at work."""
@@ -40,11 +46,14 @@ class Supervisor:
                     await self.keep(job)
 
     async def stop(self) -> None:
-        """End every task; a group that is being committed is finished, what was not committed is fetched again next time."""
-        tasks = [*self._tasks.values(), *([self._committer] if self._committer is not None else [])]
-        for task in tasks:
+        """End every task: the jobs first, and when what they had passed on is stored, the committer."""
+        for task in (*self._chores, *self._tasks.values()):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=LAST_COMMIT)
+        if self._committer is not None:
+            self._committer.cancel()
+            await asyncio.gather(self._committer, return_exceptions=True)
         await asyncio.gather(*(account.close() for account in self.accounts.values()), return_exceptions=True)
 
     async def keep(self, job: Job) -> None:
@@ -78,6 +87,29 @@ class Supervisor:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float) -> None:
+        """Do a chore now and every so many seconds. One that fails is logged and done again next time."""
+        task = asyncio.create_task(self._tend(name, chore, every), name=name)
+        task.add_done_callback(self._ended)
+        self._chores.append(task)
+
+    async def _tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float) -> None:
+        while True:
+            try:
+                await chore()
+            except Transient as error:
+                log.warning("%s was put off: %s", name, error, extra={"event": "chore.failed"})
+            await self._workshop.clock.sleep(every)
+
+    def comparison(self, account: Account, strategy: Strategy, priority: int) -> Comparison:
+        """A comparison for nobody: what a job of that strategy would want."""
+        return Comparison(strategy, account, self._workshop, job=None, priority=priority)
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        """Remove files that the ledger has let go of."""
+        for path in paths:
+            await self._workshop.store.remove(path)
 
     async def _every(self, status: JobStatus) -> list[Job]:
         jobs: list[Job] = []

@@ -1,8 +1,8 @@
 """The control socket: connections, who may open them, and how much each may ask for at once.
 
 ``serve`` opens the door and closes it. Each connection reads lines, has them answered side by side by ``dispatch``, and
-writes each answer as soon as it is there. Nothing a client does or leaves undone holds up another, or grows without bound:
-the limits are in ``Limits``.
+writes each answer as soon as it is there; between them come the events that it follows (``follow``). Nothing a client does or
+leaves undone holds up another, or grows without bound: the limits are in ``Limits``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from pathlib import Path
 from haulapi.frames import Lines, LineTooLong
 from hauld.clock import Clock, SystemClock
 from hauld.rpc.dispatch import Dispatcher, refusal
+from hauld.rpc.follow import Follower
 from hauld.rpc.peers import Peer, may_enter, own_uid, peer_of
-from hauld.rpc.routes import Commands, routes
+from hauld.rpc.routes import Commands, Events, Route, routes
 from hauld.rpc.socketfile import BACKLOG, group_number, listening
 
 log = logging.getLogger("hauld.rpc")
@@ -34,7 +35,7 @@ class Limits:
 
     ``reserved`` of the ``connections`` are kept for root and the daemon's own user. Beyond ``requests`` in flight, nothing
     more is read from a connection. ``half_sent`` is how long a line that has begun may take to end, ``untaken`` how long a
-    client may leave an answer unread; one that is silent between lines may stay.
+    client may leave an answer or an event unread; one that is silent between lines may stay, whether it follows or not.
     """
 
     connections: int = 256
@@ -47,13 +48,19 @@ class Limits:
 
 @asynccontextmanager
 async def serve(
-    path: Path, commands: Commands, *, group: str = "haul", limits: Limits | None = None, clock: Clock | None = None
+    path: Path,
+    commands: Commands,
+    events: Events,
+    *,
+    group: str = "haul",
+    limits: Limits | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Server]:
     """Answer at ``path`` until left; then every connection is closed and the name removed. Raises ``Fatal`` when the socket
     cannot be made there, kind ``locked`` when another daemon answers at it."""
     number = group_number(group)
-    dispatcher = Dispatcher(routes(commands), clock or SystemClock())
-    server = Server(dispatcher, limits or Limits(), group=number, group_name=group)
+    desk = Desk(routes(commands, events), events, limits or Limits(), clock or SystemClock())
+    server = Server(desk, group=number, group_name=group)
     with listening(path, number) as listener:
         listener.setblocking(False)
         accepting = await asyncio.start_unix_server(server.welcome, sock=listener, limit=CHUNK, backlog=BACKLOG)
@@ -65,12 +72,21 @@ async def serve(
             await accepting.wait_closed()
 
 
+@dataclass(frozen=True)
+class Desk:
+    """What every connection is served from."""
+
+    routes: Mapping[str, Route]
+    events: Events
+    limits: Limits
+    clock: Clock
+
+
 class Server:
     """The open connections."""
 
-    def __init__(self, dispatcher: Dispatcher, limits: Limits, *, group: int | None, group_name: str) -> None:
-        self._dispatcher = dispatcher
-        self._limits = limits
+    def __init__(self, desk: Desk, *, group: int | None, group_name: str) -> None:
+        self._desk = desk
         self._group = group
         self._group_name = group_name
         self._own_uid = own_uid()
@@ -103,7 +119,7 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection from its first moment to its last."""
-        connection = Connection(reader, writer, self._dispatcher, self._limits)
+        connection = Connection(reader, writer, self._desk)
         try:
             peer = peer_of(writer.get_extra_info("socket"))
             if (no := self._reason_to_refuse(peer)) is not None:
@@ -139,7 +155,7 @@ class Server:
         return None
 
     def _has_room(self, uid: int) -> bool:
-        limits = self._limits
+        limits = self._desk.limits
         room = limits.connections if uid in (0, self._own_uid) else limits.connections - limits.reserved
         return self.clients < room and self._guests[uid] < limits.connections_per_user
 
@@ -147,20 +163,19 @@ class Server:
 class Connection:
     """One client: reads its lines, and answers each as soon as its answer is there, in any order."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dispatcher: Dispatcher, limits: Limits
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, desk: Desk) -> None:
         self._reader = reader
         self._writer = writer
-        self._dispatcher = dispatcher
-        self._limits = limits
-        self._room = asyncio.Semaphore(limits.requests)
+        self._limits = desk.limits
+        self._follower = Follower(desk.events, desk.clock, self.send, writer.close)
+        self._dispatcher = Dispatcher({**desk.routes, **self._follower.routes}, desk.clock)
+        self._room = asyncio.Semaphore(desk.limits.requests)
 
     async def run(self) -> None:
-        """Answer until the client has said all; what it asked before it left is still done and answered."""
+        """Answer until the client has said all, which ends its following; what it asked before is still done and answered."""
         lines = Lines()
         deadline: float | None = None
-        async with asyncio.TaskGroup() as requests:
+        async with self._follower, asyncio.TaskGroup() as requests:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -186,8 +201,8 @@ class Connection:
                 elif ended or deadline is None:  # counted from when there was room to read on, not from when it was sent
                     deadline = asyncio.get_running_loop().time() + self._limits.half_sent
 
-    async def send(self, line: bytes) -> None:
-        """Write a line. A client that does not take it in time is cut off."""
+    async def send(self, line: bytes) -> bool:
+        """Write a line, and say whether the client is still there. One that does not take it in time is cut off."""
         self._writer.write(line)
         try:
             async with asyncio.timeout(self._limits.untaken):
@@ -196,6 +211,7 @@ class Connection:
             self._writer.transport.abort()
         except ConnectionError:
             pass  # the client left; what it asked is done
+        return not self._writer.is_closing()
 
     async def close(self) -> None:
         """Close, once the client has taken what was written."""

@@ -1,0 +1,166 @@
+"""Comparing the ledger with the origin: which folders there are, what they hold, and which of it is wanted.
+
+A folder's listing becomes ``pending`` rows before any body is fetched, so what is missing is always the difference of two
+lists. ``downloader`` fetches it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+from hauld.engine.account import Account
+from hauld.engine.crew import crew
+from hauld.engine.workshop import Workshop
+from hauld.errors import ItemRejected, Transient
+from hauld.model import Criteria, Folder, Job, Page, Place, Strategy, Trouble
+from hauld.sources.base import Session
+from hauld.state.base import Preview
+
+log = logging.getLogger(__name__)
+
+DAY_MS = 24 * 3600 * 1000
+
+
+class Comparison:
+    """One comparison for one strategy; with a job, what the strategy selects is wanted by it.
+
+    ``folders`` are those selected, by number, as they stand after their listing, without those that cannot be read, which
+    are in ``unreadable``; ``selected`` are the numbers of both.
+    """
+
+    def __init__(self, strategy: Strategy, account: Account, workshop: Workshop, *, job: Job | None, priority: int) -> None:
+        self.folders: dict[int, Folder] = {}
+        self.selected: frozenset[int] = frozenset()
+        self.unreadable: list[Folder] = []
+        self._strategy = strategy
+        self._account = account
+        self._workshop = workshop
+        self._state = workshop.state
+        self._job = job
+        self._priority = priority
+        self._places: dict[int, Place] = {}
+        self._found: dict[int, list[str]] = {}
+
+    async def run(self, due: Callable[[Folder], bool]) -> list[Folder]:
+        """List every selected folder that is due, and want what the strategy selects. The folders compared."""
+        await self._list_folders()
+        if self._job is not None:
+            day_ago = self._workshop.clock.now_ms() - DAY_MS
+            await self._state.retry_failed(self._job.number, before=day_ago)
+        compared = [folder for folder in self.folders.values() if due(folder)]
+        waiting = deque(compared)
+
+        async def list_next(session: Session) -> None:
+            while waiting:
+                folder = waiting.popleft()
+                try:
+                    await self.list_folder(session, folder, folder.cursor)
+                except BaseException:
+                    waiting.appendleft(folder)
+                    raise
+
+        if compared:
+            name = f"job {self._job.id}" if self._job is not None else "preview"
+            await crew(self._account, len(compared), self._priority, name, list_next)
+        return compared
+
+    async def preview(self) -> list[tuple[Folder, Preview]]:
+        """What the folders of this comparison, once it has run, hold of what the strategy selects."""
+        return [
+            (folder, await self._state.preview(number, self._strategy.dates, self._found.get(number)))
+            for number, folder in self.folders.items()
+        ]
+
+    async def list_folder(self, session: Session, folder: Folder, since: bytes | None) -> None:
+        """One folder's listing, whole, into the ledger. A folder that cannot be read while others can says so and is left."""
+        criteria = self._strategy.criteria
+        async with self._account.listing(folder.number):
+            try:
+                page = await self._record_listing(session, folder, since)
+                found = None if criteria is None else await self._search(session, folder, page.epoch, criteria)
+            except ItemRejected as error:
+                await self.set_unreadable(folder, error)
+                return
+        if folder.error is not None:
+            await self._state.set_folder_error(folder.number, None)
+        self.folders[folder.number] = replace(folder, epoch=page.epoch, cursor=page.cursor, error=None)
+        if found is not None:
+            self._found[folder.number] = found
+        if self._job is not None:
+            await self._want(self._job, folder, page.epoch, found)
+            await self.place(folder)
+
+    async def place(self, folder: Folder) -> Place:
+        """The folder's place in the store, which it has even when it is empty."""
+        if folder.number not in self._places:
+            settings = self._account.settings
+            place = await self._workshop.store.prepare(settings.identity, settings.name, folder.remote, folder.directory)
+            if place.directory != folder.directory:
+                await self._state.set_directory(folder.number, place.directory)
+            self._places[folder.number] = place
+        return self._places[folder.number]
+
+    async def set_unreadable(self, folder: Folder, error: ItemRejected) -> None:
+        since = folder.error.since if folder.error is not None else self._workshop.clock.now_ms()
+        trouble = Trouble(error.kind, error.message, error.hint, since)
+        await self._state.set_folder_error(folder.number, trouble)
+        self.unreadable.append(replace(folder, error=trouble))
+        self.folders.pop(folder.number, None)
+        log.warning("%s %r: %s", self._account.settings.name, folder.name, error, extra={"event": "folder.unreadable"})
+
+    async def _list_folders(self) -> None:
+        async with self._account.session(self._priority) as session:
+            listed = [folder async for folder in session.folders()]
+            known = await self._state.record_folders(self._account.number, listed)
+        self.folders = {folder.number: folder for folder in known if self._selects(folder)}
+        self.selected = frozenset(self.folders)
+
+    def _selects(self, folder: Folder) -> bool:
+        return (
+            folder.gone_at is None
+            and folder.remote.selectable
+            and self._account.wants(folder)
+            and self._strategy.selects(folder.name)
+        )
+
+    async def _want(self, job: Job, folder: Folder, epoch: str, found: list[str] | None) -> None:
+        if found is None:
+            await self._state.want_known(job.number, folder.number, self._strategy.dates)
+        else:
+            await self._state.want_keys(job.number, folder.number, epoch, found)
+
+    async def _search(self, session: Session, folder: Folder, epoch: str, criteria: Criteria) -> list[str]:
+        async with aclosing(session.search(folder.remote, epoch, criteria)) as answers:
+            return [key async for keys in answers for key in keys]
+
+    async def _record_listing(self, session: Session, folder: Folder, since: bytes | None) -> Page:
+        """Each page as it comes; the last one. The cursor moves only when it is reached."""
+        jobs = [self._job.number] if self._job is not None and self._strategy.criteria is None else []
+        new = 0
+        begun = False
+        async with aclosing(session.list(folder.remote, since)) as pages:
+            async for page in pages:
+                if not begun:
+                    await self._state.begin_listing(folder.number, page.epoch)
+                    begun = True
+                new += await self._state.record_page(folder.number, page, jobs, self._strategy.dates)
+                if page.cursor is not None:
+                    gone = await self._state.finish_listing(folder.number, page)
+                    self._say_listed(folder, new, gone)
+                    return page
+        raise Transient("protocol", f"The listing of {folder.name!r} ended before it was complete.")
+
+    def _say_listed(self, folder: Folder, new: int, gone: int) -> None:
+        if new or gone:
+            log.info(
+                "%s %r: %d new, %d gone",
+                self._account.settings.name,
+                folder.name,
+                new,
+                gone,
+                extra={"event": "folder.listed"} | ({"job": self._job.id} if self._job is not None else {}),
+            )

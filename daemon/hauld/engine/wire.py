@@ -1,0 +1,112 @@
+"""From the ledger's values to the door's: times in RFC 3339, counters with what only a job's keeper knows."""
+
+from __future__ import annotations
+
+from haulapi import calls
+from hauld.clock import rfc3339
+from hauld.engine.job import JobKeeper
+from hauld.model import Counters, FolderProgress, Item, Job, JobStatus, Strategy, Trouble
+
+
+def job_on_the_wire(job: Job, counters: Counters, keeper: JobKeeper | None) -> calls.Job:
+    return calls.Job(
+        id=job.id,
+        account=job.account_name,
+        source=job.source,
+        status=job.status,
+        phase=job.phase,
+        live=job.live,
+        priority=job.priority,
+        requester=job.requester,
+        strategy=strategy_on_the_wire(job.strategy),
+        progress=progress_on_the_wire(job, counters, keeper),
+        error=trouble_on_the_wire(job.error),
+        created_at=str(rfc3339(job.created_at)),
+        started_at=rfc3339(job.started_at),
+        updated_at=str(rfc3339(job.updated_at)),
+        completed_at=rfc3339(job.completed_at),
+        last_sync_at=rfc3339(job.last_sync_at),
+    )
+
+
+def strategy_on_the_wire(strategy: Strategy) -> calls.Strategy:
+    return calls.Strategy(
+        kind=strategy.kind,
+        folders=list(strategy.folders),
+        exclude=list(strategy.exclude),
+        since=strategy.since,
+        before=strategy.before,
+        sender=strategy.sender,
+        to=strategy.to,
+        subject=strategy.subject,
+    )
+
+
+def progress_on_the_wire(job: Job, counters: Counters, keeper: JobKeeper | None) -> calls.Progress:
+    """A job's counters with the figures that only its keeper knows."""
+    done = counters.downloaded + counters.skipped
+    listed = job.status is JobStatus.COMPLETED or job.phase in ("downloading", "waiting")
+    items_rate, bytes_rate = keeper.meter.rates() if keeper is not None else (0.0, 0.0)
+    left = keeper.meter.seconds_left(counters.remaining) if keeper is not None else None
+    return calls.Progress(
+        total_items=counters.total,
+        downloaded_items=counters.downloaded,
+        failed_items=counters.failed,
+        skipped_items=counters.skipped,
+        in_progress_items=keeper.in_progress if keeper is not None else 0,
+        remaining_items=counters.remaining,
+        percent_complete=round(100 * done / counters.total, 1) if counters.total else (100.0 if listed else 0.0),
+        bytes_downloaded=counters.bytes,
+        items_per_second=round(items_rate, 1),
+        bytes_per_second=round(bytes_rate, 1),
+        estimated_completion_secs=None if left is None else round(left, 1),
+    )
+
+
+def folder_on_the_wire(progress: FolderProgress) -> calls.Folder:
+    """A folder; complete when it was listed, all it named is stored or skipped, and nothing keeps it from being read."""
+    folder, counters = progress.folder, progress.counters
+    complete = folder.last_sync_at is not None and not counters.remaining and not counters.failed and folder.error is None
+    return calls.Folder(
+        name=folder.name,
+        kind=folder.remote.kind,
+        total_items=counters.total,
+        downloaded_items=counters.downloaded,
+        failed_items=counters.failed,
+        skipped_items=counters.skipped,
+        remaining_items=counters.remaining,
+        bytes=counters.bytes,
+        is_complete=complete,
+        last_sync_at=rfc3339(folder.last_sync_at),
+        error=trouble_on_the_wire(folder.error),
+    )
+
+
+def item_on_the_wire(item: Item) -> calls.Item:
+    return calls.Item(
+        id=item.number,
+        folder=item.folder,
+        key=item.key,
+        status=item.status,
+        size=item.size,
+        sha256=item.sha256,
+        local_path=item.local_path,
+        flags=list(item.flags),
+        item_type="message",
+        error=trouble_on_the_wire(item.error),
+        retry_count=item.retry_count,
+        downloaded_at=rfc3339(item.downloaded_at),
+        removed_at=rfc3339(item.removed_at),
+    )
+
+
+def trouble_on_the_wire(trouble: Trouble | None) -> calls.ErrorInfo | None:
+    if trouble is None:
+        return None
+    return calls.ErrorInfo(
+        kind=trouble.kind,
+        message=trouble.message,
+        hint=trouble.hint,
+        since=rfc3339(trouble.since),
+        retry_at=rfc3339(trouble.retry_at),
+    )
