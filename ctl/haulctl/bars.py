@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,11 @@ LINE_EVERY = 10.0
 
 MOST_BARS = 8
 """Folders with a bar of their own at once."""
+
+RECENTLY = 15.0
+"""Seconds over which a folder's rate is taken."""
+
+NOTHING_RUNS = "Nothing runs. Watching for what comes; Ctrl-C ends that."
 
 
 @contextmanager
@@ -47,6 +53,8 @@ class PlainLines:
         self._told: tuple[str, str | None, str | None] | None = None
         self._line = ""
         self._due = 0.0
+        self._others: dict[str, PlainLines] = {}
+        self._idle = False
 
     def show(self, job: Job, folders: Sequence[Folder]) -> None:
         state = (job.status, job.phase, job.error.message if job.error else None)
@@ -58,8 +66,39 @@ class PlainLines:
         if job.error:
             click.echo(f"  {show.waiting_line(job.error, words.now())}", err=True)
 
+    def show_all(self, seen: Sequence[tuple[Job, Sequence[Folder]]]) -> None:
+        self._others = {job.id: self._others.get(job.id) or PlainLines(self._clock) for job, _ in seen}
+        for job, folders in seen:
+            self._others[job.id].show(job, folders)
+        if not seen and not self._idle:
+            self.say(NOTHING_RUNS)
+        self._idle = not seen
+
     def say(self, sentence: str) -> None:
         click.echo(words.visible(sentence), err=True)
+
+
+class Paces:
+    """How many items a second each folder of a job gained lately, by what was seen of it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+
+    def of(self, folders: Sequence[Folder]) -> Mapping[str, float]:
+        """Note how far they are, and give their rates; no rate where it is not known yet, or nothing came."""
+        now = self._clock()
+        self._seen = {each.name: self._seen.get(each.name, deque()) for each in folders}
+        rates = {}
+        for each in folders:
+            seen = self._seen[each.name]
+            seen.append((now, each.downloaded_items + each.skipped_items))
+            while now - seen[0][0] > RECENTLY:
+                seen.popleft()
+            (since, before), (_, done) = seen[0], seen[-1]
+            if done > before and now > since:
+                rates[each.name] = (done - before) / (now - since)
+        return rates
 
 
 class Bars:
@@ -67,9 +106,18 @@ class Bars:
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._paces: dict[str, Paces] = {}
 
     def show(self, job: Job, folders: Sequence[Folder]) -> None:
-        self._live.update(drawing(job, folders), refresh=True)
+        self.show_all([(job, folders)])
+
+    def show_all(self, seen: Sequence[tuple[Job, Sequence[Folder]]]) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        self._paces = {job.id: self._paces.get(job.id) or Paces() for job, _ in seen}
+        drawings = [drawing(job, folders, self._paces[job.id].of(folders)) for job, folders in seen]
+        self._live.update(Group(*drawings) if drawings else Text(NOTHING_RUNS, style="bright_black"), refresh=True)
 
     def say(self, sentence: str) -> None:
         from rich.text import Text
@@ -77,8 +125,8 @@ class Bars:
         self._live.console.print(Text(words.visible(sentence)))
 
 
-def drawing(job: Job, folders: Sequence[Folder]) -> RenderableType:
-    """The bars of this moment."""
+def drawing(job: Job, folders: Sequence[Folder], rates: Mapping[str, float] | None = None) -> RenderableType:
+    """The bars of this moment; where rates of folders are known, with what is left at that rate."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -87,8 +135,8 @@ def drawing(job: Job, folders: Sequence[Folder]) -> RenderableType:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
     grid.add_column(ratio=3)
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True)
+    for _ in range(4 if rates else 2):
+        grid.add_column(justify="right", no_wrap=True)
     for folder in in_progress(folders)[:MOST_BARS]:
         done = folder.downloaded_items + folder.skipped_items
         grid.add_row(
@@ -96,6 +144,7 @@ def drawing(job: Job, folders: Sequence[Folder]) -> RenderableType:
             ProgressBar(total=folder.total_items, completed=done),
             show.folder_done(folder),
             _of(done, folder.total_items),
+            *(_pace(folder, rates) if rates else ()),
         )
     progress = job.progress
     done = progress.downloaded_items + progress.skipped_items
@@ -113,6 +162,12 @@ def drawing(job: Job, folders: Sequence[Folder]) -> RenderableType:
 def in_progress(folders: Sequence[Folder]) -> Sequence[Folder]:
     """Folders that have begun and not ended."""
     return [each for each in folders if 0 < each.remaining_items < each.total_items]
+
+
+def _pace(folder: Folder, rates: Mapping[str, float]) -> tuple[str, str]:
+    """Rate and time left, as far as they are known."""
+    rate = rates.get(folder.name)
+    return (f"{rate:,.0f}/s", words.duration(folder.remaining_items / rate)) if rate and rate >= 0.5 else ("", "")
 
 
 def _of(done: int, total: int) -> str:

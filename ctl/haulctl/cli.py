@@ -10,13 +10,14 @@ import click
 
 from haulapi.faults import Exit
 from haulctl import output
-from haulctl.commands import act, look, shell
+from haulctl.commands import act, follow, look, shell
 from haulctl.failure import Failure
 from haulctl.options import common_options
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Look": (look.status, look.accounts, look.account, look.list_jobs, look.show_job, look.folders, look.items),
-    "Act": (act.create, act.start, act.sync, act.test),
+    "Follow": (follow.watch, follow.events),
+    "Act": (act.create, act.start, act.pause, act.cancel, act.delete, act.retry, act.sync, act.test),
     "Shell": (shell.completion,),
 }
 """Every command, as ``--help`` lists them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from haulapi import API_VERSION
 from haulapi.calls import CALLS, HelloParams, NoParams, Params
 from haulapi.envelope import ErrorObject, Request
 from haulapi.faults import fault
-from haulapi.frames import MAX_LINE, LineTooLong, encode
+from haulapi.frames import Lines, LineTooLong, encode
 from haulctl.failure import Failure, Unreachable
 
 PATIENCE = 60.0
@@ -27,18 +28,43 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 SYSTEM_SOCKET = "/run/haul/haul.sock"
 
+COMES_BACK = "It may be stopping or starting again."
+
+CHUNK = 1 << 16
+"""Bytes read at once."""
+
 
 class Client:
     """One connection. Every method raises ``Failure``; after ``Unreachable`` the connection is of no more use."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._replies = connection.makefile("rb")
+        self._cutter = Lines()
+        self._lines: deque[bytes] = deque()
         self._number = 0
 
     def call(self, method: str, params: Params | None = None, *, patience: float = PATIENCE) -> Any:
         """The result, as the type that ``CALLS`` gives for the method."""
         return read(method, self.ask(method, params, patience=patience))
+
+    def notice(self, patience: float) -> bytes | None:
+        """The next event that the daemon sends to whoever called ``events.follow``, as JSON exactly as on the wire; None when
+        none comes for so many seconds. Nothing else can be asked on a connection that follows."""
+        try:
+            line = self._next_line(patience)
+        except TimeoutError:
+            return None
+        except (OSError, LineTooLong) as error:
+            raise _broken(error) from error
+        if line is None:
+            raise _silent()
+        try:
+            notice = msgspec.json.decode(line, type=_Notice)
+        except UNREADABLE as error:
+            raise strange(f"what it sends to a follower is no event: {error}") from error
+        if notice.error is not None:
+            raise _failure(notice.error)
+        return bytes(notice.params)
 
     def ask(self, method: str, params: Params | None = None, *, patience: float = PATIENCE) -> bytes:
         """The result as JSON, exactly as on the wire."""
@@ -52,7 +78,6 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        self._replies.close()
         self._connection.close()
 
     def __enter__(self) -> Client:
@@ -66,26 +91,35 @@ class Client:
         try:
             with suppress(BrokenPipeError):  # whoever closed the door may have said why: read that
                 self._connection.sendall(line)
-            reply = self._replies.readline(MAX_LINE + 1)
+            reply = self._next_line(patience)
         except TimeoutError as error:
             raise Unreachable(
                 f"hauld did not answer within {patience:.0f} s.", hint="Its log may say what keeps it: journalctl -u hauld"
             ) from error
-        except OSError as error:
-            raise Unreachable(f"The connection to hauld broke: {error.strerror or error}.") from error
-        if not reply.endswith(b"\n"):
-            raise Unreachable("hauld closed the connection without an answer.", hint="It may be stopping or starting again.")
+        except (OSError, LineTooLong) as error:
+            raise _broken(error) from error
+        if reply is None:
+            raise _silent()
         return reply
+
+    def _next_line(self, patience: float) -> bytes | None:
+        """The next line, or None when the daemon has hung up. Raises ``TimeoutError`` when nothing comes for so long."""
+        while not self._lines:
+            self._connection.settimeout(patience)
+            if not (data := self._connection.recv(CHUNK)):
+                return None
+            self._lines.extend(self._cutter.feed(data))
+        return self._lines.popleft()
 
     def _result(self, method: str, line: bytes) -> bytes:
         try:
             reply = msgspec.json.decode(line, type=_Reply)
         except UNREADABLE as error:
-            raise _strange(f"its reply to {method} is no JSON-RPC reply: {error}") from error
+            raise strange(f"its reply to {method} is no JSON-RPC reply: {error}") from error
         if reply.error is not None:
             raise _failure(reply.error)
         if reply.id != self._number:
-            raise _strange(f"its reply to {method} belongs to another request")
+            raise strange(f"its reply to {method} belongs to another request")
         return bytes(reply.result)
 
 
@@ -112,10 +146,15 @@ def usual_places(environ: Mapping[str, str], uid: int) -> list[Path]:
 
 def read(method: str, raw: bytes) -> Any:
     """A result that ``Client.ask`` gave, as the type that ``CALLS`` gives for the method. Raises ``Failure``."""
+    return read_as(method, raw, CALLS[method].result)
+
+
+def read_as(method: str, raw: bytes, kind: Any) -> Any:
+    """The same as the one type that is expected, for a method with several."""
     try:
-        return msgspec.json.decode(raw, type=CALLS[method].result)
+        return msgspec.json.decode(raw, type=kind)
     except UNREADABLE as error:
-        raise _strange(f"its reply to {method} is not what the contract says: {error}") from error
+        raise strange(f"its reply to {method} is not what the contract says: {error}") from error
 
 
 def elements(raw: bytes, field: str) -> list[bytes]:
@@ -138,13 +177,18 @@ def _field(raw: bytes, name: str, kind: Any) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[name], type=kind)
     except (KeyError, *UNREADABLE) as error:
-        raise _strange(f"a list without proper {name}") from error
+        raise strange(f"a list without proper {name}") from error
 
 
 def _absolute(environ: Mapping[str, str], variable: str) -> str | None:
     """The directory that the variable names; the XDG Base Directory Specification asks that relative ones be ignored."""
     value = environ.get(variable, "")
     return value if value.startswith("/") else None
+
+
+class _Notice(msgspec.Struct):
+    params: msgspec.Raw = msgspec.Raw(b"null")
+    error: ErrorObject | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -190,7 +234,16 @@ def _failure(error: ErrorObject) -> Failure:
     )
 
 
-def _strange(what: str) -> Failure:
+def _broken(error: Exception) -> Unreachable:
+    return Unreachable(f"The connection to hauld broke: {getattr(error, 'strerror', None) or error}.", hint=COMES_BACK)
+
+
+def _silent() -> Unreachable:
+    return Unreachable("hauld closed the connection without an answer.", hint=COMES_BACK)
+
+
+def strange(what: str) -> Failure:
+    """What to say of an answer that is not as promised."""
     return Failure(
         fault("version").exit,
         f"hauld answered in a way that this haulctl does not understand: {what}.",

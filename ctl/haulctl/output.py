@@ -14,7 +14,7 @@ import msgspec
 
 from haulapi.calls import Params
 from haulctl import words
-from haulctl.client import PATIENCE, all_elements, elements, read
+from haulctl.client import PATIENCE, all_elements, elements, read, read_as
 from haulctl.failure import Failure
 from haulctl.options import settings
 
@@ -26,10 +26,12 @@ def answer(
     *,
     each: str | None = None,
     limit: int | None = None,
+    kind: Any = None,
     patience: float = PATIENCE,
 ) -> None:
     """Ask, and give the result in the form asked for: ``screen`` draws it for people; as JSON lines it is one line, or one
-    for ``each`` element of that list; a list that comes in pages is then given whole, or up to ``limit``."""
+    for ``each`` element of that list; a list that comes in pages is then given whole, or up to ``limit``. ``kind`` is the
+    type of the result of a method that has several."""
     form = settings().output
     with settings().connect() as client:
         if form == "jsonl" and each and "after" in params.__struct_fields__:
@@ -40,7 +42,7 @@ def answer(
     if form == "json":
         document(raw)
     elif form == "table":
-        lines(screen(read(method, raw)))
+        lines(screen(read_as(method, raw, kind) if kind else read(method, raw)))
     else:
         for element in elements(raw, each) if each else [raw]:
             line(element)
@@ -68,7 +70,7 @@ def document(raw: bytes) -> None:
 
 def line(raw: bytes) -> None:
     """A result as JSON on one line: what the wire said."""
-    click.echo(raw)
+    click.echo(raw)  # which also flushes: whoever follows reads each line as soon as it is there
 
 
 def width() -> int | None:

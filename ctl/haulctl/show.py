@@ -6,8 +6,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from haulapi.calls import Account, AccountTest, DaemonStatus, ErrorInfo, Folder, Item, Job, Strategy
+from haulapi.calls import Account, AccountTest, DaemonStatus, ErrorInfo, Folder, Item, Job, Preview, Strategy
+from haulapi.events import Event
 from haulctl.table import Cell, Column, paint, render
 from haulctl.words import (
     ago,
@@ -15,6 +17,7 @@ from haulctl.words import (
     counted,
     date_and_time,
     duration,
+    parse,
     percent,
     size,
     until,
@@ -264,6 +267,37 @@ def items(listed: Sequence[Item], width: int | None, now: datetime) -> Lines:
     yield from render(columns, rows, width)
 
 
+def preview(one: Preview, width: int | None) -> Lines:
+    """What ``create --dry-run`` found."""
+    columns = (
+        Column("FOLDER", least=20),
+        Column("KIND", spare=1),
+        Column("ITEMS", right=True),
+        Column("SIZE", right=True),
+    )
+    rows = [(visible(each.name), visible(each.kind), count(each.items), size(each.bytes)) for each in one.folders]
+    if rows:
+        yield from render(columns, rows, width)
+        yield ""
+    yield from _paragraph(
+        "",
+        f"Nothing was created. A job on {visible(one.account)} that wants {_wants(one.strategy)} would fetch"
+        f" {counted(one.items, 'item')} ({size(one.bytes)}); {count(one.stored_items)} are stored already.",
+        width,
+    )
+    if one.estimated_secs is not None:
+        yield f"At the rate of this account so far, that takes {duration(one.estimated_secs)}."
+    elif one.items:
+        yield "How long that takes is not known: nothing was fetched on this account yet."
+
+
+def event(one: Event) -> str:
+    """One event on a line."""
+    data = " ".join(f"{name}={_short(value)}" for name, value in one.data.items())
+    parts = (f"{one.number:>8}", f"{parse(one.time).astimezone():%Y-%m-%d %H:%M:%S}", one.kind, one.job, one.folder, data)
+    return "  ".join(visible(part) for part in parts if part)
+
+
 # --- sentences -----------------------------------------------------------------------------------------------------
 
 
@@ -274,12 +308,10 @@ def created(job: Job) -> str:
     return f"{visible(job.id)} on {visible(job.account)} is {fate}. It wants {_wants(job.strategy)}, {ending}."
 
 
-def would_fetch(job: Job) -> str:
-    """What ``create --dry-run`` found."""
-    return (
-        f"Nothing was created. A job on {visible(job.account)} that wants {_wants(job.strategy)} would have"
-        f" {counted(job.progress.total_items, 'item')}, {count(job.progress.skipped_items)} of them stored already."
-    )
+def deleted(job: Job, purged: bool) -> str:
+    """What ``delete`` left."""
+    rest = "Files that no other job wants are removed." if purged else "Its files stay."
+    return f"{visible(job.id)} on {visible(job.account)} is deleted. {rest}"
 
 
 def acted(job: Job, what: str) -> str:
@@ -407,6 +439,11 @@ def _speed(job: Job) -> str:
         return ""
     left = f", {_left(job)} left" if _left(job) else ""
     return f"{progress.items_per_second:,.0f} items/s, {size(round(progress.bytes_per_second))}/s{left}"
+
+
+def _short(value: Any) -> str:
+    """A value of an event's data: what is a list is told by how many there are."""
+    return f"[{len(value)}]" if isinstance(value, list | dict) else str(value)
 
 
 def _wants(strategy: Strategy) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from haulapi.calls import Folder, Job, Progress
-from haulctl.bars import LINE_EVERY, Bars, PlainLines, drawing, in_progress, view
+from haulctl.bars import LINE_EVERY, NOTHING_RUNS, Bars, Paces, PlainLines, drawing, in_progress, view
 from support.door import THROTTLED, folder, job
 from support.terminal import open_terminal
 
@@ -124,3 +124,68 @@ def test_bars_draw_on_the_live_they_are_given() -> None:
     with Live(console=console, auto_refresh=False) as live:
         Bars(live).show(job(), [folder()])
     assert "INBOX" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+WATCHED = [folder(), folder(name="Projekte/日本語", total_items=8_000, downloaded_items=400, remaining_items=7_600)]
+RATES = {"INBOX": 520.0, "Projekte/日本語": 430.0}
+
+
+def recorded(width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(drawing(job(), WATCHED, RATES))
+    return "\n" + "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
+
+
+def test_bars_show_rates_and_what_is_left_of_each_folder_in_80_columns() -> None:
+    assert (
+        recorded(80)
+        == """
+INBOX                ━━━━━━━━━━━━━━━━━━━━━          70 % 8,412/12,000 520/s  7 s
+Projekte/日本語      ━╸                              5 %    400/8,000 430/s 18 s
+work                 ━━━━━━━━━━━━╸                  42 % 8,412/20,000
+running, downloading, 950 items/s, 9.1 MB/s, 12 s left
+"""
+    )
+
+
+def test_bars_show_rates_and_what_is_left_of_each_folder_in_200_columns() -> None:
+    assert (
+        recorded(200)
+        == """
+INBOX                                                                ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸                               70 % 8,412/12,000 520/s  7 s
+Projekte/日本語                                                      ━━━━━                                                                                                   5 %    400/8,000 430/s 18 s
+work                                                                 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸                                                            42 % 8,412/20,000
+running, downloading, 950 items/s, 9.1 MB/s, 12 s left
+"""  # noqa: E501
+    )
+
+
+def test_a_rate_is_of_the_recent_past_and_not_made_up() -> None:
+    time = iter([0.0, 10.0, 30.0, 31.0, 60.0])
+    paces = Paces(clock=lambda: next(time))
+
+    def at(items: int) -> Sequence[Folder]:
+        return [folder(downloaded_items=items)]
+
+    assert paces.of(at(0)) == {}
+    assert paces.of(at(100)) == {"INBOX": 10.0}
+    assert paces.of(at(100)) == {}
+    assert paces.of(at(150)) == {"INBOX": 50.0}
+    assert paces.of([]) == {}
+
+
+def test_several_jobs_are_drawn_below_each_other_and_none_is_said() -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    with Live(console=console, auto_refresh=False) as live:
+        bars = Bars(live)
+        bars.show_all([(job(), [folder()]), (job(id="job_2", account="home", phase="waiting", error=THROTTLED), [])])
+        bars.show_all([])
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert drawn.index("work") < drawn.index("home") < drawn.index("asks for patience") < drawn.index(NOTHING_RUNS)
+
+
+def test_plain_lines_tell_of_each_job_and_once_that_none_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = PlainLines(clock=lambda: 0.0)
+    for seen in ([(job(), []), (job(id="job_2", account="home"), [])], [(job(), [])], [], []):
+        lines.show_all(seen)
+    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == ["work", "home", NOTHING_RUNS]

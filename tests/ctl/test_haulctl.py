@@ -16,7 +16,17 @@ from typing import Any
 import click
 import pytest
 
-from haulapi.calls import CreateParams, ItemListParams, JobListParams, JobParams, Progress, Strategy, WantedStrategy
+from haulapi.calls import (
+    CreateParams,
+    DeleteParams,
+    ItemListParams,
+    JobListParams,
+    JobParams,
+    Progress,
+    RetryParams,
+    Strategy,
+    WantedStrategy,
+)
 from haulapi.faults import Exit
 from haulctl.cli import ALIASES, SECTIONS, cli, run
 from haulctl.failure import Failure
@@ -89,6 +99,7 @@ def test_status_tells_what_is_wrong_before_all_else(haulctl: Any, answers: Answe
         (("items", "k3x9"), "items.list"),
         (("create", "work"), "jobs.create"),
         (("sync", "k3x9"), "jobs.sync"),
+        (("retry", "k3x9"), "jobs.retry"),
     ],
 )
 def test_each_command_asks_its_method_and_gives_the_result_as_on_the_wire(
@@ -198,6 +209,10 @@ def test_C12_a_name_from_outside_cannot_act_on_the_terminal(haulctl: Any, answer
         ("items", "k3x9"),
         ("create", evil),
         ("create", evil, "--dry-run"),
+        ("retry", "k3x9"),
+        ("pause", "k3x9"),
+        ("delete", "k3x9"),
+        ("events",),
         ("sync", "k3x9"),
         ("account", "no" + evil),
     ):
@@ -268,8 +283,50 @@ def test_create_tells_what_it_made(haulctl: Any) -> None:
 def test_a_dry_run_tells_what_would_be(haulctl: Any, answers: Answers) -> None:
     shown = haulctl("create", "work", "--dry-run")
     assert "Nothing was created" in shown.out
-    assert "20,000 items" in shown.out
+    assert "3,588 items" in shown.out
     assert answers.asked[0][1].dry_run
+    for form in ("json", "jsonl"):
+        assert json.loads(haulctl("create", "work", "--dry-run", "-o", form).out)["stored_items"] == 8_412
+
+
+@pytest.mark.parametrize(
+    ("filters", "kind"),
+    [
+        ((), "full"),
+        (("--exclude", "Trash"), "full"),
+        (("--folder", "INBOX"), "selected-folders"),
+        (("--since", "2026-01-01"), "date-range"),
+        (("--before", "2026-01-01", "--folder", "INBOX"), "date-range"),
+        (("--from", "a"), "search"),
+        (("--to", "a", "--folder", "INBOX"), "search"),
+        (("--subject", "a"), "search"),
+        (("--subject", "a", "--strategy", "unseen"), "unseen"),
+    ],
+)
+def test_filters_imply_the_strategy_unless_one_is_named(
+    haulctl: Any, answers: Answers, filters: tuple[str, ...], kind: str
+) -> None:
+    haulctl("create", "work", *filters)
+    assert answers.asked[0][1].strategy.kind == kind
+
+
+def test_pausing_cancelling_and_deleting_tell_what_became_of_the_job(haulctl: Any, answers: Answers) -> None:
+    assert haulctl("pause", "k3x9").out == "job_k3x9q2m4v8zt on work stopped: paused.\n"
+    assert haulctl("cancel", "k3x9").out == "job_k3x9q2m4v8zt on work ended: cancelled.\n"
+    again = haulctl("cancel", "k3x9")
+    assert (again.code, again.out) == (Exit.WRONG_STATE, "")
+    assert haulctl("delete", "k3x9").out == "job_k3x9q2m4v8zt on work is deleted. Its files stay.\n"
+    assert haulctl("delete", "k3x9").code == Exit.NOT_FOUND
+    answers.jobs = [job()]
+    assert haulctl("delete", "k3x9", "--purge").out.endswith("is deleted. Files that no other job wants are removed.\n")
+    assert answers.asked[-1] == ("jobs.delete", DeleteParams(job="k3x9", purge=True))
+
+
+def test_retrying_names_the_items_or_none(haulctl: Any, answers: Answers) -> None:
+    shown = haulctl("retry", "k3x9")
+    assert shown.out == "job_k3x9q2m4v8zt on work asks again for what failed: running, downloading.\n"
+    assert "asks again for 2 items" in haulctl("retry", "k3x9", "--item", "7", "--item", "9").out
+    assert answers.asked == [("jobs.retry", RetryParams(job="k3x9")), ("jobs.retry", RetryParams(job="k3x9", items=[7, 9]))]
 
 
 @pytest.mark.parametrize("name", ["start", "resume"])

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from haulapi import calls
-from haulapi.calls import AccountTest, DaemonStatus, ErrorInfo, Progress, Strategy
+from haulapi.calls import AccountTest, DaemonStatus, ErrorInfo, Preview, PreviewFolder, Progress, Strategy
+from haulapi.events import Event
 from haulctl import show
 from support.door import REFUSED_SIGN_IN, THROTTLED, account, done, folder, item, job
 
@@ -450,3 +452,68 @@ INBOX     inbox
 Projects  other  holds no items
 """
     )
+
+
+PREVIEW = Preview(
+    account="work",
+    strategy=Strategy(kind="date-range", since="2026-01-01", exclude=["Trash"]),
+    folders=[
+        PreviewFolder(name="INBOX", kind="inbox", items=3_588, bytes=36_741_120),
+        PreviewFolder(name="Projekte/" + "Großkunden/" * 8, kind="other", items=1, bytes=812),
+    ],
+    items=3_589,
+    bytes=36_741_932,
+    stored_items=8_412,
+    estimated_secs=75.0,
+)
+
+
+def test_a_dry_run_fits_80_columns() -> None:
+    shown = seen(show.preview(PREVIEW, 80))
+    assert (
+        shown
+        == """
+FOLDER                                                     KIND   ITEMS     SIZE
+INBOX                                                      inbox  3,588  36.7 MB
+Projekte/Großkunden/Großkunden/Großkunden/Großkunden/Gro…  other      1    812 B
+
+Nothing was created. A job on work that wants date-range since 2026-01-01
+without Trash would fetch 3,589 items (36.7 MB); 8,412 are stored already.
+At the rate of this account so far, that takes 1 min.
+"""
+    )
+
+
+def test_a_dry_run_uses_200_columns() -> None:
+    shown = seen(show.preview(PREVIEW, 200))
+    assert (
+        shown
+        == """
+FOLDER                                                                                             KIND   ITEMS     SIZE
+INBOX                                                                                              inbox  3,588  36.7 MB
+Projekte/Großkunden/Großkunden/Großkunden/Großkunden/Großkunden/Großkunden/Großkunden/Großkunden/  other      1    812 B
+
+Nothing was created. A job on work that wants date-range since 2026-01-01 without Trash would fetch 3,589
+items (36.7 MB); 8,412 are stored already.
+At the rate of this account so far, that takes 1 min.
+"""
+    )
+
+
+def test_a_dry_run_that_finds_nothing_or_knows_no_rate_makes_no_number_up() -> None:
+    nothing = Preview(account="work", strategy=Strategy(), folders=[], items=0, bytes=0, stored_items=7, estimated_secs=None)
+    assert "takes" not in seen(show.preview(nothing, 80))
+    unknown = msgspec.structs.replace(PREVIEW, estimated_secs=None)
+    assert "is not known" in seen(show.preview(unknown, 80))
+
+
+def test_an_event_is_one_line_and_C12_harmless() -> None:
+    told = Event(
+        number=42,
+        time="2026-01-31T12:00:00Z",
+        kind="item.stored",
+        job="job_k3x9q2m4v8zt",
+        folder="IN\nBOX",
+        data={"items": [1, 2], "bytes": 7},
+    )
+    assert show.event(told) == "      42  2026-01-31 12:00:00  item.stored  job_k3x9q2m4v8zt  IN\\nBOX  items=[2] bytes=7"

@@ -30,7 +30,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("--help") == ""
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("status",), ("items", "k3x9", "-o", "jsonl")])
+@pytest.mark.parametrize("arguments", [("list",), ("status",), ("events",), ("items", "k3x9", "-o", "jsonl")])
 def test_looking_loads_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "haul.sock"
     with daemon(path, Answers()):

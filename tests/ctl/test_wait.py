@@ -13,7 +13,7 @@ from haulapi.calls import Folder, Job, Progress
 from haulapi.faults import Exit
 from haulctl.client import Client, connect
 from haulctl.failure import Failure, Unreachable
-from haulctl.wait import AWAY_FOR, outcome, until_ended
+from haulctl.wait import AWAY_FOR, outcome, until_ended, watch_all
 from support.door import REFUSED_SIGN_IN, Answers, daemon, done, folder, job
 
 
@@ -24,10 +24,14 @@ class Seen:
         self.jobs: list[Job] = []
         self.folders: list[Sequence[Folder]] = []
         self.said: list[str] = []
+        self.all: list[list[str]] = []
 
     def show(self, job: Job, folders: Sequence[Folder]) -> None:
         self.jobs.append(job)
         self.folders.append(folders)
+
+    def show_all(self, seen: Sequence[tuple[Job, Sequence[Folder]]]) -> None:
+        self.all.append([job.id for job, _ in seen])
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -163,3 +167,32 @@ def test_more_folders_than_a_reply_can_hold_leave_the_job_itself_visible(path: P
 )
 def test_how_a_job_ended_is_the_exit_code(ended: Job, code: Exit) -> None:
     assert outcome(ended) == code
+
+
+def test_watching_all_shows_the_unfinished_ones_and_says_what_became_of_the_others(path: Path, house: ExitStack) -> None:
+    other, third = job(id="job_aaaabbbbcccc", status="pending", phase=None), job(id="job_000011112222")
+    answers, view = Answers(jobs=[job(), other, third]), Seen()
+
+    def two_end() -> None:
+        answers.jobs = [done(), other]
+
+    def come_back() -> None:
+        house.enter_context(daemon(path, answers))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    story = Story(two_end, house.close, lambda: setattr(story, "time", 10 * AWAY_FOR), come_back, interrupt)
+    house.enter_context(daemon(path, answers))
+    with pytest.raises(KeyboardInterrupt):
+        watch_all(lambda: connect(str(path)), view, pause=story.pause, clock=story.clock)
+    assert view.all == [
+        ["job_k3x9q2m4v8zt", "job_000011112222", "job_aaaabbbbcccc"],
+        ["job_aaaabbbbcccc"],
+        ["job_aaaabbbbcccc"],
+    ]
+    assert view.said[:2] == [
+        "job_000011112222 was deleted.",
+        "job_k3x9q2m4v8zt on work is completed: 20,000 downloaded.",
+    ]
+    assert view.said[-1] == "hauld is back."

@@ -1,19 +1,36 @@
-"""Commands that act: make a job, start it, have it compare, try a sign-in."""
+"""Commands that act: make a job, start and stop it, have it compare, mend it, forget it, try a sign-in."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
 
-from haulapi.calls import AccountParams, AccountTest, CreateParams, Job, JobParams, WantedStrategy
+from haulapi.calls import (
+    AccountParams,
+    AccountTest,
+    CreateParams,
+    DeleteParams,
+    Job,
+    JobParams,
+    Preview,
+    RetryParams,
+    WantedStrategy,
+)
 from haulapi.faults import Exit
 from haulctl import bars, completions, output, show
+from haulctl.client import read_as
+from haulctl.follow import Doorbell
 from haulctl.options import Command, settings
 from haulctl.wait import outcome, until_ended
+from haulctl.words import counted
 
 SIGN_IN_PATIENCE = 300.0
 """Seconds for a sign-in and a list of folders; the daemon has limits of its own below this."""
+
+STOP_PATIENCE = 300.0
+"""Seconds for what is being committed to be finished."""
 
 STRATEGIES = ("full", "inbox-only", "selected-folders", "unseen", "date-range", "search")
 """What is offered. Whatever is given goes to the daemon, which knows what it can do."""
@@ -21,23 +38,33 @@ STRATEGIES = ("full", "inbox-only", "selected-folders", "unseen", "date-range", 
 
 @click.command(
     cls=Command,
-    examples=["haulctl create work --wait", "haulctl create work --folder 'Projects/*' --exclude '*/Old' --once"],
+    examples=[
+        "haulctl create work --wait",
+        "haulctl create work --folder 'Projects/*' --exclude '*/Old' --once",
+        "haulctl create work --since 2026-01-01 --before 2026-02-01 --dry-run",
+        "haulctl create work --from alice@example.org --once",
+    ],
 )
 @click.argument("account", shell_complete=completions.accounts)
 @click.option(
     "--strategy",
     metavar="KIND",
-    default="full",
     shell_complete=completions.words(*STRATEGIES),
-    help=f"Which items: {', '.join(STRATEGIES)}. Default: full.",
+    help=f"Which items: {', '.join(STRATEGIES)}. Default: what the options below ask for, else full.",
 )
-@click.option("--folder", "folders", metavar="GLOB", multiple=True, help="Only folders like that; may be repeated.")
+@click.option(
+    "--folder",
+    "folders",
+    metavar="GLOB",
+    multiple=True,
+    help="Only folders like that; may be repeated. Alone: selected-folders.",
+)
 @click.option("--exclude", metavar="GLOB", multiple=True, help="But not folders like that; may be repeated.")
-@click.option("--since", metavar="DATE", help="Received on that day (2026-01-31, UTC) or later.")
-@click.option("--before", metavar="DATE", help="Received before that day.")
-@click.option("--from", "sender", metavar="TEXT", help="Text in the From field.")
-@click.option("--to", metavar="TEXT", help="Text in the To field.")
-@click.option("--subject", metavar="TEXT", help="Text in the subject.")
+@click.option("--since", metavar="DATE", help="Received on that day (2026-01-31, UTC) or later: date-range.")
+@click.option("--before", metavar="DATE", help="Received before that day: date-range.")
+@click.option("--from", "sender", metavar="TEXT", help="Text in the From field: search.")
+@click.option("--to", metavar="TEXT", help="Text in the To field: search.")
+@click.option("--subject", metavar="TEXT", help="Text in the subject: search.")
 @click.option("--once", is_flag=True, help="End when all is there, instead of watching for more.")
 @click.option(
     "--priority", metavar="N", type=click.IntRange(1, 3), default=2, help="1 urgent, 2 normal (default), 3 background."
@@ -48,7 +75,7 @@ STRATEGIES = ("full", "inbox-only", "selected-folders", "unseen", "date-range", 
 @click.option("--wait", is_flag=True, help="Show progress until it ends; its outcome is the exit code.")
 def create(
     account: str,
-    strategy: str,
+    strategy: str | None,
     folders: tuple[str, ...],
     exclude: tuple[str, ...],
     since: str | None,
@@ -73,7 +100,7 @@ def create(
     wanted = CreateParams(
         account=account,
         strategy=WantedStrategy(
-            kind=strategy,
+            kind=strategy or _implied(folders, dates=(since, before), texts=(sender, to, subject)),
             folders=list(folders),
             exclude=list(exclude),
             since=since,
@@ -90,7 +117,16 @@ def create(
     )
     if wait:
         return _create_and_wait(wanted)
-    output.answer("jobs.create", wanted, lambda job: [show.would_fetch(job) if dry_run else show.created(job)])
+    if dry_run:
+        output.answer(
+            "jobs.create",
+            wanted,
+            lambda preview: show.preview(preview, output.width()),
+            kind=Preview,
+            patience=SIGN_IN_PATIENCE,
+        )
+    else:
+        output.answer("jobs.create", wanted, lambda job: [show.created(job)], kind=Job)
     return Exit.OK
 
 
@@ -99,6 +135,47 @@ def create(
 def start(job: str) -> None:
     """Start a job, or resume a paused or failed one (also: resume)."""
     output.answer("jobs.start", JobParams(job=job), lambda result: [show.acted(result, "started")])
+
+
+@click.command(cls=Command, examples=["haulctl pause job_k3x9"])
+@click.argument("job", shell_complete=completions.jobs)
+def pause(job: str) -> None:
+    """Stop a job until it is started again.
+
+    What is being stored is finished first; the command ends when that is done.
+    """
+    output.answer("jobs.pause", JobParams(job=job), lambda result: [show.acted(result, "stopped")], patience=STOP_PATIENCE)
+
+
+@click.command(cls=Command, examples=["haulctl cancel job_k3x9"])
+@click.argument("job", shell_complete=completions.jobs)
+def cancel(job: str) -> None:
+    """Stop a job for good. What it stored stays."""
+    output.answer("jobs.cancel", JobParams(job=job), lambda result: [show.acted(result, "ended")], patience=STOP_PATIENCE)
+
+
+@click.command(cls=Command, examples=["haulctl delete job_k3x9", "haulctl delete job_k3x9 --purge"])
+@click.argument("job", shell_complete=completions.jobs)
+@click.option("--purge", is_flag=True, help="Remove its files, too, but for those that another job wants.")
+def delete(job: str, purge: bool) -> None:
+    """Forget a job. Its files stay, unless they are purged.
+
+    The same job made again finds what is stored and skips it.
+    """
+    wanted = DeleteParams(job=job, purge=purge)
+    output.answer("jobs.delete", wanted, lambda result: [show.deleted(result, purge)], patience=STOP_PATIENCE)
+
+
+@click.command(cls=Command, examples=["haulctl retry job_k3x9", "haulctl retry job_k3x9 --item 4711"])
+@click.argument("job", shell_complete=completions.jobs)
+@click.option(
+    "--item", "items", metavar="ID", type=int, multiple=True, help="Only that item; may be repeated. See: haulctl items JOB."
+)
+def retry(job: str, items: tuple[int, ...]) -> None:
+    """Ask for failed items of a job again, all or some."""
+    what = f"asks again for {counted(len(items), 'item')}" if items else "asks again for what failed"
+    wanted = RetryParams(job=job, items=list(items) or None)
+    output.answer("jobs.retry", wanted, lambda result: [show.acted(result, what)])
 
 
 @click.command(cls=Command, examples=["haulctl sync job_k3x9"])
@@ -119,16 +196,30 @@ def test(name: str) -> None:
     output.answer("accounts.test", AccountParams(account=name), screen, patience=SIGN_IN_PATIENCE)
 
 
+def _implied(folders: Sequence[str], dates: Sequence[str | None], texts: Sequence[str | None]) -> str:
+    """The strategy that the filters ask for, where none is named. The daemon knows which go together."""
+    if any(each is not None for each in texts):
+        return "search"
+    if any(each is not None for each in dates):
+        return "date-range"
+    return "selected-folders" if folders else "full"
+
+
 def _create_and_wait(wanted: CreateParams) -> Exit:
     """Make the job and show its progress until it ends; how it ended is the result."""
     with settings().connect() as client:
-        made: Job = client.call("jobs.create", wanted)
+        made: Job = read_as("jobs.create", client.ask("jobs.create", wanted), Job)
+    return wait_for(made.id)
+
+
+def wait_for(job: str) -> Exit:
+    """Show the progress of a job until it ends; how it ended is the result."""
     began = time.monotonic()
     try:
-        with bars.view() as view:
-            ended = until_ended(made.id, settings().connect, view)
+        with bars.view() as view, Doorbell(settings().connect, job) as bell:
+            ended = until_ended(job, settings().connect, view, pause=bell.wait)
     except KeyboardInterrupt:
-        output.say(f"{made.id} goes on in the daemon. See how far it is: haulctl show {made.id}")
+        output.say(f"{job} goes on in the daemon. See how far it is: haulctl show {job}")
         return Exit.INTERRUPTED
     output.value(ended, [show.ended(ended, time.monotonic() - began)])
     return outcome(ended)
