@@ -293,7 +293,7 @@ def preview(one: Preview, width: int | None) -> Lines:
 
 def event(one: Event) -> str:
     """One event on a line."""
-    data = " ".join(f"{name}={_short(value)}" for name, value in one.data.items())
+    data = " ".join(f"{name}={_short(value)}" for name, value in one.data.items() if value is not None)
     parts = (f"{one.number:>8}", f"{parse(one.time).astimezone():%Y-%m-%d %H:%M:%S}", one.kind, one.job, one.folder, data)
     return "  ".join(visible(part) for part in parts if part)
 

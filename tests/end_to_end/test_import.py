@@ -127,6 +127,8 @@ def test_N12_a_wrong_password_is_tried_three_times_and_then_needs_a_person(
     with Hauld(tmp_path / "haul", wrong) as hauld:
         created = hauld.haulctl("create", "a", "--wait")
         assert created.returncode == 7
+        assert "refused to sign in" in created.stderr, "why it failed, and what to do, are said where one looks"
+        assert "haulctl start" in created.stderr or "password" in created.stderr
         assert "open sesame" not in created.stderr + hauld.log()
         account = hauld.call("accounts.get", account="a")
         assert account["state"] == "attention"

@@ -21,6 +21,7 @@ from haulapi.calls import (
 from haulapi.faults import Exit
 from haulctl import bars, completions, output, show
 from haulctl.client import read_as
+from haulctl.failure import Failure
 from haulctl.follow import Doorbell
 from haulctl.options import Command, settings
 from haulctl.wait import outcome, until_ended
@@ -222,4 +223,6 @@ def wait_for(job: str) -> Exit:
         output.say(f"{job} goes on in the daemon. See how far it is: haulctl show {job}")
         return Exit.INTERRUPTED
     output.value(ended, [show.ended(ended, time.monotonic() - began)])
+    if ended.error is not None:
+        output.say_failure(Failure(outcome(ended), ended.error.message, hint=ended.error.hint, kind=ended.error.kind))
     return outcome(ended)
