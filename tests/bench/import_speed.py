@@ -12,6 +12,7 @@ import argparse
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=10_000, help="messages (default 10000)")
     parser.add_argument("--size", type=int, default=10_240, help="bytes of each (default 10240)")
     parser.add_argument("--pairs", type=int, default=3, help="how often each is run (default 3)")
+    parser.add_argument("--command-times", action="store_true", help="also time haulctl list while hauld runs")
+    parser.add_argument("--followers", type=int, default=0, help="followers of hauld's events that never read (default 0)")
     parser.add_argument("--connections", type=int, default=3, help="hauld's connections; mbsync has one (default 3)")
     return parser.parse_args()
 
@@ -84,14 +87,34 @@ def run_hauld(server: Dovecot, user: User, directory: Path, options: argparse.Na
     hauld.start(ready=False)
     while not hauld.socket.exists():
         time.sleep(0.01)
+    stuck = [stuck_follower(hauld) for _ in range(options.followers)]
     job = hauld.call("jobs.create", account="a", live=False)["id"]
     while hauld.call("jobs.get", job=job)["status"] != "completed":
         time.sleep(0.02)
     seconds = time.monotonic() - started
     memory = hauld.peak_memory()
+    if options.command_times:
+        print(f"haulctl list takes {statistics.median(seconds_of(hauld, 'list') for _ in range(9)):.3f} s (median of 9)")
+    for follower in stuck:
+        follower.close()
     hauld.stop()
     assert len(hauld.files()) == options.count, "an import that is not complete is not fast"
     return Run(seconds, cpu_since(before), memory)
+
+
+def stuck_follower(hauld: Hauld) -> socket.socket:
+    """A client that asks for events and never reads one."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(hauld.socket))
+    client.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "events.follow", "params": {}}\n')
+    return client
+
+
+def seconds_of(hauld: Hauld, *arguments: str) -> float:
+    """How long one haulctl takes, as a process."""
+    started = time.monotonic()
+    assert hauld.haulctl(*arguments).returncode == 0
+    return time.monotonic() - started
 
 
 def run_mbsync(server: Dovecot, user: User, directory: Path, options: argparse.Namespace) -> Run:

@@ -171,3 +171,26 @@ def follow_a_little(hauld: Hauld, since: str) -> list[int]:
     follower.stdout.close()
     follower.wait()
     return numbers + [json.loads(line)["number"] for line in rest]
+
+
+def test_G4_another_user_under_the_same_name_is_another_account(tmp_path: Path, dovecot: Dovecot, mail_user: User) -> None:
+    other = dovecot.add_user()
+    dovecot.fill(mail_user, "INBOX", messages(10, size=500))
+    dovecot.fill(other, "INBOX", messages(10, size=500))
+
+    def accounts(user: User) -> dict[str, dict[str, object]]:
+        place = {"host": dovecot.host, "port": dovecot.port, "tls": "none"}
+        return {"a": {**place, "user": user.name, "password": user.password}}
+
+    hauld = Hauld(tmp_path / "haul", accounts(mail_user))
+    with hauld:
+        old = json.loads(hauld.haulctl("create", "a", "--wait", "--json").stdout)["id"]
+    hauld.configure(accounts(other))
+    with hauld:
+        before = hauld.call("jobs.get", job=old)
+        assert (before["status"], before["error"]["kind"]) == ("failed", "configuration")
+        assert hauld.call("accounts.get", account="a")["items"] == 0
+        new = json.loads(hauld.haulctl("create", "a", "--wait", "--json").stdout)
+        assert (new["progress"]["downloaded_items"], new["progress"]["skipped_items"]) == (10, 0)
+        assert len(hauld.files()) == 20
+        assert len({path.parents[2] for path in hauld.files()}) == 2
