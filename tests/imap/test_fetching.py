@@ -163,6 +163,56 @@ async def test_P5_a_change_of_flags_in_between_is_no_empty_message():
         assert body_of((await outcomes_of(server, [2]))[2]) == b"two"
 
 
+TOLD = b"* 2 FETCH (UID 2 RFC822.SIZE 3)\r\n"
+"""What some servers say of a message apart from its body."""
+
+
+@pytest.mark.parametrize("between", [b"", b"* 2 FETCH (FLAGS ())\r\n", b"* 1 FETCH (FLAGS () UID 1)\r\n* 7 EXISTS\r\n"])
+@pytest.mark.parametrize("body", [b"* 2 FETCH (BODY[] {3}\r\ntwo)\r\n", b'* 2 FETCH (BODY[] "two")\r\n'])
+@pytest.mark.parametrize("body_first", [False, True])
+async def test_P5_a_message_told_in_two_responses_is_one_whole_message(between, body, body_first):
+    honest = inbox()
+    answering(honest, *([body, between, TOLD] if body_first else [TOLD, between, body]))
+    async with ScriptedServer(honest) as server:
+        sink = MemorySink()
+        outcome = (await outcomes_of(server, [2], sink))[2]
+    assert body_of(outcome) == b"two"
+    assert outcome.listed_size == 3
+    assert len(sink.writers) == 1
+
+
+@pytest.mark.parametrize("gone", [b"* 1 EXPUNGE\r\n", b"* VANISHED 1\r\n"])
+@pytest.mark.parametrize("body_first", [False, True])
+async def test_P5_halves_are_not_put_together_once_the_numbers_have_changed(gone, body_first):
+    honest = inbox()
+    body = b"* 2 FETCH (BODY[] {5}\r\nthree)\r\n"
+    answering(honest, *([body, gone, TOLD] if body_first else [TOLD, gone, body]))
+    async with ScriptedServer(honest) as server:
+        sink = MemorySink()
+        assert isinstance((await outcomes_of(server, [2], sink))[2], Missing)
+    assert [writer.discarded for writer in sink.writers] == [True]
+
+
+async def test_P5_of_two_bodies_that_wait_for_their_uid_the_last_is_kept_and_never_filed_under_the_other():
+    honest = inbox()
+    answering(honest, b"* 1 FETCH (BODY[] {3}\r\none)\r\n* 2 FETCH (BODY[] {3}\r\ntwo)\r\n* 1 FETCH (UID 1)\r\n", TOLD)
+    async with ScriptedServer(honest) as server:
+        sink = MemorySink()
+        outcomes = await outcomes_of(server, [1, 2], sink)
+    assert isinstance(outcomes[1], Missing)
+    assert body_of(outcomes[2]) == b"two"
+    assert not sink.unfinished
+
+
+async def test_P5_the_body_of_an_item_that_nobody_waits_for_is_dropped_when_its_uid_comes():
+    honest = inbox()
+    answering(honest, b"* 9 FETCH (BODY[] {4}\r\nnine)\r\n* 9 FETCH (UID 9)\r\n", TOLD, b"* 2 FETCH (BODY[] NIL)\r\n")
+    async with ScriptedServer(honest) as server:
+        sink = MemorySink()
+        assert isinstance((await outcomes_of(server, [2], sink))[2], Missing)
+    assert [writer.discarded for writer in sink.writers] == [True]
+
+
 @pytest.mark.parametrize(
     ("items", "size"),
     [(b"BODY[] NIL", 5), (b'BODY[] ""', 5), (b"BODY[] {0}\r\n", 5), (b"FLAGS ()", 5), (b'BODY[] ("x")', 5)],

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from hauld.model import Fetched, Missing, Outcome, Rejected, Sink, Want, Writer
-from hauld.sources.imap.grammar import BodyChunk, BodyStart, Data, Event, StreamedBody, Value, number, pairs
+from hauld.sources.imap.grammar import BODY, BodyChunk, BodyStart, Data, Event, StreamedBody, Value, number, pairs
 from hauld.sources.imap.listing import too_large, uid_of
 
 BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
@@ -21,6 +21,9 @@ BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
 
 BLOCK_ITEMS = 200
 """How many items one command asks for. Their set stays well below the 8 KB a line may have at some servers."""
+
+MOST_HALVES = 1000
+"""How many responses may wait for their other half: those of all FETCHes in flight, and some."""
 
 
 def blocks(uids: Iterable[int]) -> Iterator[Sequence[int]]:
@@ -36,11 +39,13 @@ def uid_set(uids: Sequence[int]) -> bytes:
 
 
 class Pace(Protocol):
-    """What stops reading when a writer asks for it."""
+    """What stops reading when a writer asks for it, and is told which bytes are bodies that are wanted."""
 
     def pause_until_ready(self, writer: Writer) -> None: ...
 
     def release(self, writer: Writer) -> None: ...
+
+    def expect_body(self, size: int) -> None: ...
 
 
 class Delivery:
@@ -55,8 +60,11 @@ class Delivery:
         self._waiting: dict[int, Want] = {}
         self._arrived: deque[_Arrived] = deque()
         self._others: list[Outcome] = []
+        self._body_number = 0
         self._body_size = 0
+        self._expected = 0
         self._writer: Writer | None = None
+        self._halves: dict[int, dict[bytes, Value]] = {}
         for want in wants:
             uid = uid_of(want.key, epoch)
             if uid is None or uid in self._waiting:
@@ -98,36 +106,51 @@ class Delivery:
         if type(event) is BodyChunk:
             self._write(event.data)
         elif type(event) is BodyStart:
-            self._begin_body(event)
+            self._begin_body(event.number, pairs(event.items), event.size)
         elif type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
-            self._finish_item(pairs(event.values[0]))
+            self._finish_response(event.number or 0, pairs(event.values[0]))
+        elif type(event) is Data and event.name in ("EXPUNGE", "VANISHED"):
+            self._forget_halves()
 
-    def _begin_body(self, start: BodyStart) -> None:
+    def _begin_body(self, place: int, items: dict[bytes, Value], size: int) -> None:
         """Open a writer unless the body is known not to be wanted. Its UID may come only behind it (then the key the sink
         is told is the sequence number)."""
         self._drop_body()
-        self._body_size = start.size
-        uid = number(pairs(start.items).get(b"UID"))
-        if (uid is None or uid in self._waiting) and not too_large(start.size, self._max_size):
-            key = self._waiting[uid].key if uid is not None else f"{self._epoch}.#{start.number}"
-            self._writer = self._sink.open(key, start.size)
+        self._body_number = place
+        self._body_size = size
+        uid = number((self._halves.get(place, {}) | items).get(b"UID"))
+        if uid is not None and uid not in self._waiting:
+            return
+        self._expected = size
+        self._pace.expect_body(size)
+        if not too_large(size, self._max_size):
+            key = self._waiting[uid].key if uid is not None else f"{self._epoch}.#{place}"
+            self._writer = self._sink.open(key, size)
 
     def _write(self, data: memoryview | bytes) -> None:
         if self._writer is not None and not self._writer.write(data):
             self._pace.pause_until_ready(self._writer)
 
-    def _finish_item(self, items: dict[bytes, Value]) -> None:
-        """A whole FETCH response. One without a body, or about an item nobody waits for, settles nothing."""
-        uid = number(items.get(b"UID"))
-        if uid is not None and uid in self._waiting and b"BODY[]" in items:
-            want = self._waiting.pop(uid)
-            self._settle_item(want.key, items[b"BODY[]"], number(items.get(b"RFC822.SIZE")))
-        self._drop_body()
+    def _finish_response(self, place: int, items: dict[bytes, Value]) -> None:
+        """A whole FETCH response, or half of one: some servers tell UID and body of a message in two. One about an item
+        nobody waits for settles nothing."""
+        short = items.get(b"BODY[]")
+        if isinstance(short, bytes):  # a quoted string
+            self._begin_body(place, items, len(short))
+            self._write(short)
+            items[b"BODY[]"] = BODY
+        whole = self._halves.pop(place, {}) | items
+        uid = number(whole.get(b"UID"))
+        if uid in self._waiting and b"BODY[]" in whole:
+            self._settle_item(self._waiting.pop(uid).key, whole[b"BODY[]"], number(whole.get(b"RFC822.SIZE")))
+            self._expected = 0 if place == self._body_number else self._expected
+        elif (uid is None or uid in self._waiting) and self._keep_half(place, whole):
+            return
+        if place == self._body_number:
+            self._drop_body()
 
     def _settle_item(self, key: str, body: Value, listed_size: int | None) -> None:
-        if isinstance(body, bytes):
-            self._take_short_body(key, body)
-        if not isinstance(body, bytes | StreamedBody):
+        if not isinstance(body, StreamedBody):
             self._settle(Missing(key, "the server says that the body is not available"))
         elif reason := too_large(self._body_size, self._max_size):
             self._settle(Rejected(key, "too-large", reason, skip=True))
@@ -139,18 +162,34 @@ class Delivery:
             self._writer = None
             self.news.set()
 
-    def _take_short_body(self, key: str, body: bytes) -> None:
-        """A body that came as a quoted string."""
-        self._drop_body()
-        self._body_size = len(body)
-        self._writer = self._sink.open(key, len(body))
-        self._write(body)
-
     def _drop_body(self) -> None:
+        """Forget the body that came last, and what was said about it, unless it was settled."""
+        self._pace.expect_body(-self._expected)
+        self._expected = 0
+        self._halves.pop(self._body_number, None)
+        self._body_number = 0
         if self._writer is not None:
             self._writer.discard()
             self._pace.release(self._writer)
             self._writer = None
+
+    # --- halves of responses ---------------------------------------------------------------------------------------
+
+    def _keep_half(self, place: int, items: dict[bytes, Value]) -> bool:
+        """Remember what this response says of the message with that sequence number, for the one with the rest. Only the
+        body that came last is kept, and what wants a pause waits for it no longer: nobody knows whether the rest comes."""
+        half = {name: value for name, value in items.items() if name in (b"UID", b"RFC822.SIZE", b"BODY[]")}
+        if place == 0 or len(self._halves) >= MOST_HALVES or not half.keys() & {b"UID", b"BODY[]"}:
+            return False
+        self._halves[place] = half
+        if place == self._body_number and self._writer is not None:
+            self._pace.release(self._writer)
+        return True
+
+    def _forget_halves(self) -> None:
+        """An item has gone, and the sequence numbers of others have changed."""
+        self._drop_body()
+        self._halves.clear()
 
     def _settle(self, outcome: Outcome) -> None:
         self._others.append(outcome)

@@ -9,15 +9,18 @@ import re
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import msgspec
 
 from hauld.model import RemoteItem
-from hauld.sources.imap.grammar import Data, Event, Status, Value, number, pairs
+from hauld.sources.imap.grammar import Data, Event, ProtocolError, Status, Value, number, pairs
 
 DETAILS = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
 """What is asked for each item of a listing."""
+
+MOST_FOUND = 5_000_000
+"""UIDs that one SEARCH may answer: 40 MB of memory, and more items than any folder that is known of."""
 
 
 class Mailbox:
@@ -94,11 +97,13 @@ class Found:
         if type(event) is Data and event.name == "SEARCH":
             self.answered = True
             self._uids.extend(uid for uid in map(number, event.values) if uid)
+            if len(self._uids) > MOST_FOUND:
+                raise ProtocolError(f"a search has more than {MOST_FOUND} results")
 
     def uids(self) -> array[int]:
         if all(before < after for before, after in pairwise(self._uids)):
             return self._uids
-        return array("Q", sorted(set(self._uids)))
+        return array("Q", (uid for uid, _ in groupby(sorted(self._uids))))
 
 
 class Details:

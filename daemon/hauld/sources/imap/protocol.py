@@ -6,8 +6,8 @@ iterative parser of ``grammar``; there is one table of pending tags, so several 
 response reaches every listener; and when the connection goes, everything pending ends at once.
 
 A connection fails closed: an answer to a command nobody sent, a line without sense, silence for longer than the timeout
-while an answer is due, and ``failure`` is set, the transport aborted, and no byte more is read. Signing in is in
-``signin``; what is said on a signed-in connection, in ``session``.
+while an answer is due, far more of them than any answer has, and ``failure`` is set, the transport aborted, and no byte
+more is read. Signing in is in ``signin``; what is said on a signed-in connection, in ``session``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ Listener: TypeAlias = Callable[[Event], None]
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds before the next address of a host is tried beside the first (RFC 8305)."""
 
+MOST_BESIDE_BODIES = 64 * 1024 * 1024
+"""Bytes a server may send between two tagged answers, bodies that are wanted not counted. As many results as ``Found`` takes
+fit in, and so do 600,000 folders: what goes on beyond has no end."""
+
+MOST_COLLECTED = 100_000
+"""Untagged responses that ``collect`` keeps: more folders than any server has, and all of them in memory at once."""
+
 # The library formats what it receives and sends for debug, bodies and passwords included.
 library.log.setLevel(max(library.log.level, logging.INFO))
 
@@ -59,6 +66,7 @@ class Connection(library.IMAP4ClientProtocol):
         self._wire: asyncio.Transport | None = None
         self._awaited: dict[int, Writer] = {}
         self._last_byte = loop.time()
+        self._beside_bodies = 0
         self._watch: asyncio.TimerHandle | None = None
 
     # --- asking ----------------------------------------------------------------------------------------------------
@@ -92,6 +100,8 @@ class Connection(library.IMAP4ClientProtocol):
 
         def listener(event: Event) -> None:
             if type(event) is Data and event.name == name:
+                if len(found) == MOST_COLLECTED:
+                    raise ProtocolError(f"its answer to {verb} has more than {MOST_COLLECTED} lines")
                 found.append(event)
 
         with self.listening(listener):
@@ -111,6 +121,7 @@ class Connection(library.IMAP4ClientProtocol):
         answer: asyncio.Future[Status | None] = self._loop.create_future()
         if not self._pending:
             self._last_byte = self._loop.time()
+            self._beside_bodies = 0
         self._pending[tag] = _Pending(verb, answer)
         self._keep_watch(self._timeout)
         self._write(b" ".join(filter(None, (tag, verb.encode("ascii"), arguments))))
@@ -183,11 +194,13 @@ class Connection(library.IMAP4ClientProtocol):
         if self.failure is not None:
             return
         self._last_byte = self._loop.time()
+        self._beside_bodies += len(d)
         try:
             for event in self._parser.feed(d):
                 self._take(event)
                 if self.failure is not None:
                     return
+            self._check_amount()
         except ProtocolError as error:
             self._break_off(str(error), error)
         except HaulError as error:
@@ -232,6 +245,7 @@ class Connection(library.IMAP4ClientProtocol):
                 return
             if pending.verb == "STARTTLS" and status.condition == "OK":
                 self._expect_a_handshake()
+            self._beside_bodies = self._parser.unread
             if not pending.answer.done():
                 pending.answer.set_result(status)
         elif status.condition == "BYE":
@@ -295,6 +309,19 @@ class Connection(library.IMAP4ClientProtocol):
         if self.failure is None and self._wire is not None:
             self._wire.resume_reading()
 
+    def expect_body(self, size: int) -> None:
+        """So many bytes of what comes are a wanted body; or are none after all, when negative."""
+        self._beside_bodies -= size
+
+    def _check_amount(self) -> None:
+        """End the connection when it says too much without coming to the end of an answer."""
+        if self._beside_bodies > MOST_BESIDE_BODIES:
+            owed = f" while it owed an answer to {self._asked()}" if self._pending else " unasked"
+            self._break_off(f"it sent more than {MOST_BESIDE_BODIES} bytes{owed}, bodies not counted")
+
+    def _asked(self) -> str:
+        return ", ".join(sorted({pending.verb for pending in self._pending.values()}))
+
     def _keep_watch(self, seconds: float) -> None:
         if self._watch is None:
             self._watch = self._loop.call_later(seconds, self._check_progress)
@@ -308,8 +335,8 @@ class Connection(library.IMAP4ClientProtocol):
         if silence < self._timeout:
             self._keep_watch(self._timeout - silence)
             return
-        asked = ", ".join(sorted({pending.verb for pending in self._pending.values()}))
-        self.end(Transient("timeout", f"{self.where} sent nothing for {self._timeout:g} s while it owed an answer to {asked}."))
+        silent = f"{self.where} sent nothing for {self._timeout:g} s while it owed an answer to {self._asked()}."
+        self.end(Transient("timeout", silent))
 
 
 class Client(library.IMAP4):
