@@ -1,0 +1,147 @@
+"""A server that does not stop talking is listened to for so long and no longer, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+
+import pytest
+
+from contracts.source import MemorySink, fetched
+from hauld.errors import Transient
+from hauld.model import Criteria, RemoteFolder
+from hauld.sources.imap import protocol
+from hauld.sources.imap.grammar import Data, ProtocolError
+from hauld.sources.imap.listing import MOST_FOUND, Found
+from hauld.sources.imap.protocol import Client as ImapClient
+from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
+from support.scripted_imap import fetched as response
+
+INBOX = RemoteFolder(b"INBOX", ("INBOX",))
+
+CHATTER = b"* OK " + b"x" * 1_000_000 + b"\r\n"
+
+
+def inbox() -> Honest:
+    return Honest({b"INBOX": Mailbox({1: b"one"})})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"* 17 EXISTS\r\n", b"* 1 FETCH (UID 9 FLAGS (\\Seen))\r\n"],
+    ids=["EXISTS", "FLAGS"],
+)
+async def test_P22_a_flood_of_short_lines_is_taken_in_turns_and_not_kept(line):
+    honest = inbox()
+
+    @honest.instead_of("UID FETCH")
+    async def floods(client: Client, command: Command) -> None:
+        tracemalloc.start()
+        for _ in range(200):
+            await client.send(line * 1000)
+        await client.send(response(1, 1, b"one"), command.ok())
+
+    turns = 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        heard: dict[int, int] = {}
+        other = asyncio.create_task(somebody_else())
+        with session._connection.listening(lambda event: heard.update({turns: heard.get(turns, 0) + 1})):
+            (outcome,) = await fetched(session, INBOX, "1", ["1.1"], MemorySink())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        other.cancel()
+    assert outcome.key == "1.1"
+    assert sum(heard.values()) > 200_000
+    assert max(heard.values()) <= 256 * 1024 / len(line) + 10  # what one read from the socket holds
+    assert peak < 4_000_000
+
+
+@pytest.mark.parametrize("more", [CHATTER, response(9, 9, b"y" * 1_000_000), b"* 1 FETCH (BODY[] {6}\r\nnobody)\r\n" + CHATTER])
+async def test_P23_data_without_an_end_ends_the_connection(more):
+    honest = inbox()
+
+    @honest.instead_of("UID FETCH")
+    async def never_stops(client: Client, command: Command) -> None:
+        while True:
+            await client.send(more)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Transient, match=r"sent more than 67108864 bytes while it owed an answer to UID FETCH") as error:
+            await fetched(session, INBOX, "1", ["1.1"], MemorySink())
+        assert error.value.kind == "protocol"
+        assert not session.alive
+
+
+async def test_P23_data_without_an_end_that_nobody_asked_for_ends_the_connection():
+    async def play(client: Client) -> None:
+        await client.send(b"* OK ready\r\n")
+        while True:
+            await client.send(CHATTER)
+
+    async with ScriptedServer(play) as server:
+        client = ImapClient("127.0.0.1", server.port, where="here", timeout=20.0, tls=None)
+        await client.open()
+        await client.connection.closed.wait()
+        assert "67108864 bytes unasked" in client.connection.failure.message
+        await client.abort(1.0)
+
+
+async def test_P23_answers_that_each_come_to_an_end_do_not_add_up():
+    honest = inbox()
+
+    @honest.instead_of("NOOP")
+    async def talks_much(client: Client, command: Command) -> None:
+        for _ in range(40):
+            await client.send(CHATTER)
+        await client.send(command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        for _ in range(3):
+            assert (await session._connection.ask("NOOP")).condition == "OK"
+
+
+async def test_P23_a_list_of_folders_without_an_end_ends_the_connection(monkeypatch):
+    monkeypatch.setattr(protocol, "MOST_COLLECTED", 1000)
+    honest = inbox()
+
+    @honest.instead_of("LIST")
+    async def never_stops(client: Client, command: Command) -> None:
+        while True:
+            await client.send(b'* LIST () "/" again\r\n' * 100)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Transient, match="its answer to LIST has more than 1000 lines") as error:
+            assert [folder async for folder in session.folders()]
+        assert error.value.kind == "protocol"
+
+
+def test_P23_search_results_are_counted_over_all_lines():
+    found = Found()
+    line = Data("SEARCH", None, [b"1"] * 1_000_000)
+    for _ in range(MOST_FOUND // 1_000_000):
+        found.listen(line)
+    with pytest.raises(ProtocolError, match="more than 5000000 results"):
+        found.listen(Data("SEARCH", None, [b"1"]))
+    assert list(found.uids()) == [1]
+
+
+async def test_P23_two_million_results_are_no_flood():
+    honest = inbox()
+    first, last = 2**32 - 2_000_000, 2**32 - 1
+
+    @honest.instead_of("UID SEARCH")
+    async def has_many(client: Client, command: Command) -> None:
+        await client.send(b"* SEARCH " + b" ".join(b"%d" % uid for uid in range(first, last + 1)) + b"\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        count = 0
+        async for keys in session.search(INBOX, "1", Criteria()):
+            count += len(keys)
+        assert count == 2_000_000
