@@ -73,14 +73,7 @@ def report(name: str, run: Run, options: argparse.Namespace) -> Run:
 
 
 def run_hauld(server: Dovecot, user: User, directory: Path, options: argparse.Namespace) -> Run:
-    account = {
-        "host": server.host,
-        "port": server.port,
-        "tls": "none",
-        "user": user.name,
-        "password": user.password,
-        "connections": options.connections,
-    }
+    account = server.account(user, tls="none", connections=options.connections)
     hauld = Hauld(directory, {"a": account}, daemon={"log_level": "warning"})
     started = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

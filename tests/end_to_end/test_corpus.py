@@ -14,19 +14,9 @@ from support.dovecot import Dovecot, User
 CORPUS = Path(__file__).parents[3] / "shared/corpus/messages"
 
 
-def account_of(dovecot: Dovecot, user: User) -> dict[str, object]:
-    return {
-        "host": dovecot.host,
-        "port": dovecot.tls_port,
-        "ca_file": str(dovecot.certificate),
-        "user": user.name,
-        "password": user.password,
-    }
-
-
 def import_all(directory: Path, dovecot: Dovecot, user: User) -> dict[str, dict[int, str]]:
     """What lies on disk after an import that found nothing wrong."""
-    with Hauld(directory, {"a": account_of(dovecot, user)}) as hauld:
+    with Hauld(directory, {"a": dovecot.account(user)}) as hauld:
         done = hauld.haulctl("create", "a", "--once", "--wait", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["progress"]["failed_items"] == 0

@@ -17,13 +17,7 @@ from support.messages import messages
 
 @pytest.fixture
 def hauld(tmp_path: Path, dovecot: Dovecot, mail_user: User) -> Iterator[Hauld]:
-    account = {
-        "host": dovecot.host,
-        "port": dovecot.tls_port,
-        "ca_file": str(dovecot.certificate),
-        "user": mail_user.name,
-        "password": mail_user.password,
-    }
+    account = dovecot.account(mail_user)
     accounts = {"a": account, "refused": {**account, "user": "nobody here"}}
     with Hauld(tmp_path / "haul", accounts, daemon={"max_running_jobs": 1}) as daemon:
         yield daemon
@@ -128,13 +122,7 @@ def test_C5_a_follower_killed_fifty_times_during_an_import_sees_each_event_once(
     tmp_path: Path, dovecot: Dovecot, mail_user: User
 ) -> None:
     dovecot.fill(mail_user, "INBOX", messages(6000, size=1200))
-    account = {
-        "host": dovecot.host,
-        "port": dovecot.port,
-        "tls": "none",
-        "user": mail_user.name,
-        "password": mail_user.password,
-    }
+    account = dovecot.account(mail_user, tls="none")
     # a budget so small that there are many groups, and so many events
     with Hauld(tmp_path / "haul", {"a": account}, daemon={"memory_budget": "24 KiB"}) as hauld:
         began = hauld.call("events.list", limit=1)["last"]
@@ -178,14 +166,10 @@ def test_G4_another_user_under_the_same_name_is_another_account(tmp_path: Path, 
     dovecot.fill(mail_user, "INBOX", messages(10, size=500))
     dovecot.fill(other, "INBOX", messages(10, size=500))
 
-    def accounts(user: User) -> dict[str, dict[str, object]]:
-        place = {"host": dovecot.host, "port": dovecot.port, "tls": "none"}
-        return {"a": {**place, "user": user.name, "password": user.password}}
-
-    hauld = Hauld(tmp_path / "haul", accounts(mail_user))
+    hauld = Hauld(tmp_path / "haul", {"a": dovecot.account(mail_user)})
     with hauld:
         old = json.loads(hauld.haulctl("create", "a", "--wait", "--json").stdout)["id"]
-    hauld.configure(accounts(other))
+    hauld.configure({"a": dovecot.account(other)})
     with hauld:
         before = hauld.call("jobs.get", job=old)
         assert (before["status"], before["error"]["kind"]) == ("failed", "configuration")

@@ -17,20 +17,9 @@ from support.messages import messages
 FOLDERS = {"INBOX": 900, "Sent": 400, "Projects/a b": 300, "Grö ße (x) * y": 200}
 
 
-def account_of(dovecot: Dovecot, owner: User, **keys: object) -> dict[str, object]:
-    account: dict[str, object] = {
-        "host": dovecot.host,
-        "port": dovecot.tls_port,
-        "ca_file": str(dovecot.certificate),
-        "user": owner.name,
-        "password": owner.password,
-    }
-    return account | keys
-
-
 @pytest.fixture
 def hauld(tmp_path: Path, dovecot: Dovecot, mail_user: User) -> Iterator[Hauld]:
-    with Hauld(tmp_path / "haul", {"a": account_of(dovecot, mail_user)}) as daemon:
+    with Hauld(tmp_path / "haul", {"a": dovecot.account(mail_user)}) as daemon:
         yield daemon
 
 
@@ -123,7 +112,7 @@ def test_a_stopped_daemon_goes_on_where_it_was(hauld: Hauld, dovecot: Dovecot, m
 def test_N12_a_wrong_password_is_tried_three_times_and_then_needs_a_person(
     tmp_path: Path, dovecot: Dovecot, mail_user: User
 ) -> None:
-    wrong = {"a": account_of(dovecot, mail_user, password="open sesame")}
+    wrong = {"a": dovecot.account(mail_user, password="open sesame")}
     with Hauld(tmp_path / "haul", wrong) as hauld:
         created = hauld.haulctl("create", "a", "--wait")
         assert created.returncode == 7
@@ -133,7 +122,7 @@ def test_N12_a_wrong_password_is_tried_three_times_and_then_needs_a_person(
         account = hauld.call("accounts.get", account="a")
         assert account["state"] == "attention"
         assert account["error"]["kind"] == "sign-in"
-        hauld.configure({"a": account_of(dovecot, mail_user)})
+        hauld.configure({"a": dovecot.account(mail_user)})
         job = hauld.call("jobs.list")["jobs"][0]["id"]
         assert hauld.haulctl("start", job).returncode == 0
         assert hauld.haulctl("create", "a", "--once", "--wait").returncode == 0
@@ -153,8 +142,8 @@ def test_two_accounts_are_imported_side_by_side_and_one_that_fails_keeps_nobody(
 ) -> None:
     dovecot.fill(mail_user, "INBOX", messages(20, size=500))
     accounts = {
-        "good": account_of(dovecot, mail_user),
-        "dead": account_of(dovecot, mail_user, host="127.0.0.2", port=9, user="nobody here"),
+        "good": dovecot.account(mail_user),
+        "dead": dovecot.account(mail_user, host="127.0.0.2", port=9, user="nobody here"),
     }
     with Hauld(tmp_path / "haul", accounts) as hauld:
         dead = json.loads(hauld.haulctl("create", "dead", "--json").stdout)["id"]

@@ -30,13 +30,7 @@ def test_L2_an_import_killed_at_random_instants_is_complete_and_exact(
     dovecot.fill(mail_user, "INBOX", messages(MESSAGES * 3 // 4, size=3000))
     dovecot.fill(mail_user, "Projects/a b", messages(MESSAGES // 4, size=3000, seed=2))
     truth = {folder: kept for folder, kept in dovecot.read_all(mail_user).items() if kept}
-    account = {
-        "host": dovecot.host,
-        "port": dovecot.tls_port,
-        "ca_file": str(dovecot.certificate),
-        "user": mail_user.name,
-        "password": mail_user.password,
-    }
+    account = dovecot.account(mail_user)
     kills = imports = 0
     while kills < KILLS:
         directory = tmp_path / f"import-{imports}"

@@ -21,13 +21,7 @@ def test_P38_a_message_of_100_megabytes_is_stored_in_less_memory_than_its_size(
     (huge,) = messages(1, size=100_000_000)
     dovecot.fill(mail_user, "INBOX", [huge])
     dovecot.fill(mail_user, "INBOX", messages(20, size=10_000))
-    account = {
-        "host": dovecot.host,
-        "port": dovecot.tls_port,
-        "ca_file": str(dovecot.certificate),
-        "user": mail_user.name,
-        "password": mail_user.password,
-    }
+    account = dovecot.account(mail_user)
     with Hauld(tmp_path / "haul", {"a": account}) as hauld:
         done = hauld.haulctl("create", "a", "--once", "--wait", "--json")
         assert done.returncode == 0, done.stderr

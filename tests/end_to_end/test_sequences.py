@@ -49,13 +49,7 @@ class People(RuleBasedStateMachine):
         self.user = self.dovecot.add_user()
         self.dovecot.fill(self.user, "INBOX", messages(120, size=1500))
         self.dovecot.fill(self.user, "Projects/a b", messages(40, size=1500, seed=2))
-        account = {
-            "host": self.dovecot.host,
-            "port": self.dovecot.port,
-            "tls": "none",
-            "user": self.user.name,
-            "password": self.user.password,
-        }
+        account = self.dovecot.account(self.user, tls="none")
         self.hauld = Hauld(self.directory / "haul", {"a": account}).start()
         self.ids: list[str] = []
         self.delivered = 0

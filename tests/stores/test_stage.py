@@ -323,7 +323,7 @@ async def test_a_large_body_has_the_date_of_its_item(open_store: Callable, tmp_p
     store = await open_store(WatchedDisk())
     place = await store.prepare(IDENTITY, "work", INBOX, None)
     await stored(store, staged(store, place, "7.1", b"x" * LARGE, date=1_700_000_000_000))
-    [file] = (tmp_path / "mail/work/INBOX/cur").iterdir()
+    [file] = (tmp_path / "mail" / "work" / "INBOX" / "cur").iterdir()
     assert file.stat().st_mtime == 1_700_000_000
 
 

@@ -172,6 +172,13 @@ class Dovecot:
         self._write(self.directory / "users" / user.name, f"{user.name}:{{PLAIN.B64}}{secret}::::::\n")
         return user
 
+    def account(self, user: User, /, **keys: object) -> dict[str, object]:
+        """The user's account as hauld's configuration has it, over TLS unless ``keys`` say otherwise."""
+        place = {"host": self.host, "port": self.tls_port, "ca_file": str(self.certificate)}
+        if keys.get("tls") == "none":
+            place = {"host": self.host, "port": self.port}
+        return {**place, "user": user.name, "password": user.password, **keys}
+
     def fill(self, user: User, mailbox: str, messages: Iterable[bytes], *, flags: str = "") -> int:
         """Put messages at the end of a mailbox, made when new, and return how many. ``flags`` are Maildir letters (``"FS"``).
 

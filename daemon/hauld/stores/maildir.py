@@ -5,9 +5,9 @@ order; ``places`` finds each folder its directory, ``names`` gives each item its
 
     root/.haul/lock             held while a daemon has the tree
     root/.haul/stage/           bytes that wait, and manifests
-    root/work/                  an account                                    (.haul-account)
-    root/work/INBOX/cur/        a folder, layout ``nested``                   (.haul-folder)
-    root/work/cur/, .Sent/cur/  INBOX and another folder, layout ``maildir++``
+    root/mine/                  an account                                    (.haul-account)
+    root/mine/INBOX/cur/        a folder, layout ``nested``                   (.haul-folder)
+    root/mine/cur/, .Sent/cur/  INBOX and another folder, layout ``maildir++``
 
 Messages go to ``cur``, bytes exactly as they came. Other programs may move them between ``new`` and ``cur`` and change
 their flags: a file is found by its unique part, which is everything before ``:2,``. Directory names are UTF-8; Dovecot reads
