@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +46,8 @@ def running(*command: str | Path) -> Iterator[IO[str]]:
         try:
             yield program.stdout
         finally:
-            subprocess.run(["kill", "--", f"-{program.pid}"], check=False, stderr=subprocess.DEVNULL)
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGTERM)
 
 
 def test_the_client_in_python_has_ten_lines_and_says_jobs_and_events(tmp_path: Path, answers: Answers) -> None:
