@@ -329,7 +329,7 @@ class Following(msgspec.Struct, kw_only=True):
 
 
 class EventListParams(FollowParams):
-    """The oldest first."""
+    """Events after ``since``, or from the oldest that is kept, the oldest first."""
 
     limit: int = 100
 

@@ -6,9 +6,9 @@ Floors, lowest first; imports point downwards and a test holds it:
 2. ``sources``, ``stores``, ``state``: where things come from, where bytes go, what is known; they do not know each other
 3. ``engine``: the work itself; it sees promises, not makers
 4. ``rpc``: the door
-5. ``app``, ``cli``, ``config``, ``secrets``, ``logs``: the roof, which picks the adapters and starts everything
+5. ``app``, ``cli``, ``config``, ``secrets``, ``systemd``, ``logs``: the roof, which picks the adapters and starts everything
 
-The way of one message is told in ``engine/download.py`` and ``engine/ingest.py``.
+The way of one message is told in ``engine/downloader.py`` and ``engine/ingest.py``.
 """
 
 from importlib.metadata import version

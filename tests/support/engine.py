@@ -68,10 +68,10 @@ class Engine:
         return await self.job(job)
 
     async def until(self, job: str, true: Callable[[calls.Job], bool]) -> calls.Job:
-        """Read events until the job is so."""
+        """Look at the job until it is so."""
         async with asyncio.timeout(PATIENCE):
             while not true(seen := await self.job(job)):
-                await asyncio.sleep(0.005)  # the ledger has no doorbell yet
+                await asyncio.sleep(0.005)  # figures such as rates are told by no event
         return seen
 
     def bodies(self) -> list[bytes]:
