@@ -161,7 +161,7 @@ class Trouble:
 @dataclass(frozen=True)
 class Job:
     """A job as the state knows it. ``number`` is the state's own key; times are Unix milliseconds. A pending job that is not
-    ``queued`` was created without being started."""
+    ``queued`` was created without being started. ``attempts`` is how often it asks for one item; None: as configured."""
 
     number: int
     id: str
@@ -181,6 +181,7 @@ class Job:
     updated_at: int
     completed_at: int | None
     last_sync_at: int | None
+    attempts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,30 @@ class PendingItem:
 
 
 @dataclass(frozen=True)
+class StoredItem:
+    """A row whose bytes are stored. ``sha256`` is the first half of it only where a rebuild took it from a name;
+    ``there`` is whether the origin still has the item."""
+
+    number: int
+    key: str
+    epoch: str
+    size: int
+    sha256: str
+    path: str
+    there: bool
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Other bytes that came under a stored item's key; both are kept. ``seen_at`` is Unix milliseconds."""
+
+    sha256: str
+    size: int
+    path: str
+    seen_at: int
+
+
+@dataclass(frozen=True)
 class Item:
     """An item as the state knows it."""
 
@@ -327,6 +352,7 @@ class Item:
     retry_count: int
     downloaded_at: int | None
     removed_at: int | None
+    conflicts: tuple[Conflict, ...] = ()
 
 
 # --- bytes on their way --------------------------------------------------------------------------------------------
@@ -338,6 +364,10 @@ class Body(Protocol):
     @property
     def size(self) -> int:
         """Bytes received."""
+        ...
+
+    def discard(self) -> None:
+        """Nobody will commit it: let go of what it holds. Called from the event loop; does nothing once a commit took it."""
         ...
 
 
@@ -409,6 +439,15 @@ class Rejected:
     skip: bool = False
 
 
+@dataclass(frozen=True)
+class Twin:
+    """The origin gave a second body under a key that has its outcome already. Where the bytes differ, both are kept."""
+
+    key: str
+    body: Body
+    listed_size: int | None = None
+
+
 Outcome: TypeAlias = Fetched | Missing | Rejected
 
 
@@ -449,6 +488,19 @@ class Placed:
     size: int
     sha256: str
     path: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that is in a folder of the store, from names and sizes alone. ``placed`` is None for one that is no item of ours
+    (another program's, or cut short: then it has another ``size`` than its name says); its ``sha256`` may be the first half of
+    the hash. ``date`` is Unix milliseconds, or None."""
+
+    path: str
+    size: int
+    placed: Placed | None = None
+    flags: tuple[str, ...] = ()
+    date: int | None = None
 
 
 # --- results of a commit -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What every store must keep, as tests. A store's own module derives from ``StoreContract`` and says how one is made.
 
-``store_factory`` makes a store on the same tree each time; at most one of them is started at once.
+``store_factory`` makes a store on the same tree each time, at ``root``; at most one of them is started at once.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -53,6 +55,11 @@ async def stored(store: Store, *group: Deposit) -> Sequence[Placed]:
         return placed
 
 
+def items_in(store: Store) -> list[Placed]:
+    """Everything that the tree itself tells to be stored."""
+    return [found.placed for place in store.places() for found in store.look(place) if found.placed is not None]
+
+
 async def write_all(writer: Writer, chunk: bytes, times: int) -> None:
     """So many chunks, resting whenever the writer asks for it."""
     for _ in range(times):
@@ -64,6 +71,10 @@ async def write_all(writer: Writer, chunk: bytes, times: int) -> None:
 
 class StoreContract:
     """The promises of ``hauld.stores.base.Store``."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return tmp_path / "mail"
 
     @pytest_asyncio.fixture
     async def store(self, store_factory: StoreFactory) -> AsyncIterator[Store]:
@@ -124,7 +135,7 @@ class StoreContract:
                 writer.write(b"x" * 100_000)
             writer.discard()
         await stored(store, staged(store, inbox, "7.2", b"other"))
-        assert [item.key for item in store.scan()] == ["7.2"]
+        assert [item.key for item in items_in(store)] == ["7.2"]
         await store.close()
         again = store_factory()
         await again.start()
@@ -177,7 +188,7 @@ class StoreContract:
         again = store_factory()
         await again.start()
         assert list(await again.recover()) == []
-        assert list(again.scan()) == []
+        assert items_in(again) == []
         await again.close()
 
     async def test_recovery_leaves_alone_what_is_being_written(self, store: Store, inbox: Place) -> None:
@@ -193,7 +204,7 @@ class StoreContract:
         [first] = await stored(store, staged(store, inbox, "7.1", b"same", date=1_700_000_000_000))
         [second] = await stored(store, staged(store, inbox, "7.1", b"same", date=1_700_000_000_000))
         assert first == second
-        assert len(list(store.scan())) == 1
+        assert len(items_in(store)) == 1
 
     async def test_P20_two_bodies_under_one_key_are_both_kept(self, store: Store, inbox: Place) -> None:
         [first] = await stored(store, staged(store, inbox, "7.1", b"one"))
@@ -206,7 +217,7 @@ class StoreContract:
                 tasks.create_task(stored(store, *(staged(store, inbox, f"7.{task * 10 + n}", b"%d" % n) for n in range(5))))
                 for task in range(4)
             ]
-        assert sorted(item.key for task in running for item in task.result()) == sorted(item.key for item in store.scan())
+        assert sorted(item.key for task in running for item in task.result()) == sorted(item.key for item in items_in(store))
 
     async def test_a_cancelled_commit_is_whole_or_absent(self, store: Store, inbox: Place) -> None:
         for turns in range(6):
@@ -219,7 +230,7 @@ class StoreContract:
             known = list(await store.recover()) if commit.cancelled() else list(commit.result())
             assert len(known) in (0, 3)
             await store.settle()
-        assert len(list(store.scan())) % 3 == 0
+        assert len(items_in(store)) % 3 == 0
 
     # --- places ---
 
@@ -290,24 +301,108 @@ class StoreContract:
         for flags in (["\\Flagged", "\\Answered"], ["\\Seen"], []):
             await store.relabel(placed.path, flags)
             assert await store.read(placed.path) == b"one"
-        assert [item.path for item in store.scan()] == [placed.path]
+        assert [item.path for item in items_in(store)] == [placed.path]
 
-    async def test_a_scan_tells_everything_stored_from_names_alone(self, store: Store, inbox: Place) -> None:
-        other = await store.prepare(IDENTITY, "work", RemoteFolder(b"a&-b\xff", ("a&b", "c")), None)
+    # --- what the tree itself tells ---
+
+    async def test_L10_the_tree_tells_everything_stored_without_a_ledger(
+        self, store: Store, inbox: Place, store_factory: StoreFactory
+    ) -> None:
+        other = await store.prepare(IDENTITY, "work", RemoteFolder(b"a&-b\xff", ("a&b", "c\udcff"), FolderKind.SENT), None)
         placed = [
-            *await stored(store, staged(store, inbox, "7.1", b"one", date=1_000), staged(store, inbox, "7.4294967295", b"")),
+            *await stored(
+                store,
+                staged(store, inbox, "7.1", b"one", date=1_700_000_000_000, flags=["\\Seen", "\\Flagged"]),
+                staged(store, inbox, "7.4294967295", b""),
+            ),
             *await stored(store, staged(store, other, "8.1", b"one"), staged(store, other, "file-Id_1 ü/%.", b"drive")),
         ]
-        found = {item.path: item for item in store.scan()}
-        assert set(found) == {item.path for item in placed}
+        await store.close()
+        again = store_factory()
+        await again.start()
+        places = list(again.places())
+        assert {place.folder.raw: place for place in places} == {b"INBOX": inbox, b"a&-b\xff": other}
+        found = {(seen.placed.folder, seen.placed.key): seen for place in places for seen in again.look(place) if seen.placed}
+        assert set(found) == {(item.folder, item.key) for item in placed}
         for item in placed:
-            seen = found[item.path]
-            assert (seen.identity, seen.folder, seen.epoch, seen.key, seen.size) == (
-                item.identity,
-                item.folder,
-                item.epoch,
-                item.key,
-                item.size,
-            )
-            assert item.sha256.startswith(seen.sha256)
-            assert len(seen.sha256) >= 32
+            seen = found[item.folder, item.key]
+            assert seen.placed is not None
+            assert (seen.path, seen.size) == (item.path, item.size)
+            assert item == replace(seen.placed, sha256=item.sha256)
+            assert item.sha256.startswith(seen.placed.sha256)
+            assert len(seen.placed.sha256) >= 32
+        assert set(found[b"INBOX", "7.1"].flags) == {"\\Seen", "\\Flagged"}
+        assert found[b"INBOX", "7.1"].date == 1_700_000_000_000
+        assert found[b"INBOX", "7.4294967295"].date is None
+        assert list(again.strays()) == []
+        await again.close()
+
+    async def test_a_look_tells_of_one_folder_only(self, store: Store, inbox: Place) -> None:
+        other = await store.prepare(IDENTITY, "work", RemoteFolder(b"1", ("INBOX", "below")), None)
+        await stored(store, staged(store, inbox, "7.1", b"one"), staged(store, other, "7.2", b"two"))
+        assert [found.placed.key for found in store.look(inbox) if found.placed] == ["7.1"]
+        assert [found.placed.key for found in store.look(other) if found.placed] == ["7.2"]
+
+    async def test_a_digest_tells_what_is_there_now(self, store: Store, inbox: Place) -> None:
+        placed = await stored(store, *(staged(store, inbox, f"7.{uid}", b"%d" % uid * uid) for uid in range(1, 40)))
+        gone = placed[5]
+        await store.remove(gone.path)
+        paths = [item.path for item in placed]
+        expected = [None if item == gone else (item.size, item.sha256) for item in placed]
+        assert list(await store.digest(paths)) == expected
+        assert list(await store.digest([*reversed(paths), paths[0], "../../etc/passwd", ""])) == [
+            *reversed(expected),
+            expected[0],
+            None,
+            None,
+        ]
+        assert list(await store.digest([])) == []
+
+    async def test_an_item_that_was_set_aside_is_in_no_folder_and_in_nobodys_way(
+        self, store: Store, inbox: Place, root: Path, store_factory: StoreFactory
+    ) -> None:
+        for _ in range(2):
+            [placed] = await stored(store, staged(store, inbox, "7.1", b"one"))
+            aside = await store.set_aside(placed.path)
+            assert aside is not None
+            assert (root / aside).exists()
+            assert list(await store.digest([placed.path])) == [None]
+            assert await store.set_aside(placed.path) is None
+        assert len([file for file in (root / ".haul/aside").rglob("*") if file.is_file()]) == 2
+        await store.recover()
+        await store.settle()
+        assert list(store.strays()) == []
+        await store.close()
+        again = store_factory()
+        await again.start()
+        assert list(await again.recover()) == []
+        assert len([file for file in (root / ".haul/aside").rglob("*") if file.is_file()]) == 2
+        [placed] = await stored(again, staged(again, inbox, "7.1", b"one"))
+        assert await again.read(placed.path) == b"one"
+        await again.close()
+
+    async def test_files_of_nobody_are_strays(self, store: Store, inbox: Place, root: Path) -> None:
+        await stored(store, staged(store, inbox, "7.1", b"one"))
+        (root / "notes").write_bytes(b"a person's")
+        (root / "elsewhere/cur").mkdir(parents=True)
+        (root / "elsewhere/cur/letter").write_bytes(b"a person's, too")
+        assert sorted(store.strays()) == ["elsewhere/cur/letter", "notes"]
+
+    # --- bodies that nobody commits ---
+
+    async def test_a_body_that_was_discarded_leaves_nothing(self, store: Store, root: Path) -> None:
+        writer = store.open("7.1", 400_000)
+        writer.write(b"x" * 400_000)
+        bodies = [writer.finish(), store.open("7.2", 0).finish()]
+        for body in bodies:
+            body.discard()
+            body.discard()
+        await store.close()
+        assert list((root / ".haul/stage").iterdir()) == []
+
+    async def test_a_body_that_was_committed_may_be_discarded(self, store: Store, inbox: Place) -> None:
+        deposits = [staged(store, inbox, "7.1", b"x" * 400_000), staged(store, inbox, "7.2", b"small")]
+        placed = await stored(store, *deposits)
+        for deposit in deposits:
+            deposit.body.discard()
+        assert [len(await store.read(item.path)) for item in placed] == [400_000, 5]

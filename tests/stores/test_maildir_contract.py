@@ -18,5 +18,5 @@ class TestMaildir(StoreContract):
         return layout
 
     @pytest.fixture
-    def store_factory(self, tmp_path: Path, layout: Layout) -> StoreFactory:
-        return lambda: MaildirStore(tmp_path / "mail", layout=layout)
+    def store_factory(self, root: Path, layout: Layout) -> StoreFactory:
+        return lambda: MaildirStore(root, layout=layout)

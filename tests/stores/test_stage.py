@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from contracts.store import IDENTITY, INBOX, staged, stored, write_all
+from contracts.store import IDENTITY, INBOX, items_in, staged, stored, write_all
 from hauld.errors import Transient
 from hauld.model import Deposit, Placed, RemoteFolder
 from hauld.stores.bodies import BACKLOG
@@ -149,7 +149,7 @@ async def test_L7_after_a_failed_sync_nothing_of_the_group_is_believed(open_stor
     assert "rename" not in disk.names()
     assert os.listdir(stage) == []
     assert list(await store.recover()) == []
-    assert list(store.scan()) == []
+    assert items_in(store) == []
 
 
 async def test_L7_a_large_body_written_while_a_sync_failed_is_not_believed_either(open_store: Callable) -> None:
@@ -345,3 +345,16 @@ async def test_L14_a_manifest_whose_files_are_gone_reports_nothing(open_store: C
     assert list(await store.recover()) == []
     await store.settle()
     assert os.listdir(stage) == []
+
+
+async def test_two_items_of_one_path_are_both_reported(open_store: Callable, stage: Path) -> None:
+    store = await open_store(WatchedDisk())
+    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    both = [Placed(IDENTITY, b"INBOX", "7", key, 1, sha256, f"{place.directory}/x") for key in ("7.1", "7.2")]
+    entries = [Entry(f"old-{n}", f"{place.directory}/cur/x:2,", item) for n, item in enumerate(both)]
+    (stage / "old.manifest").write_bytes(encode(entries))
+    for entry in entries:
+        (stage / entry.staged).write_bytes(b"x")
+    for _ in range(2):
+        assert list(await store.recover()) == both

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.store import items_in
 from hauld.stores.maildir import MaildirStore
 from support.killed_store import ITEMS, fetched, known, recovered
 
@@ -19,10 +20,10 @@ async def all_is_well(tree: Path, layout: str) -> None:
     await store.start()
     await recovered(store, tree)
     rows = known(tree)
-    assert {item.path for item in store.scan()} == set(rows.values())
+    assert {item.path for item in items_in(store)} == set(rows.values())
     await fetched(store, tree, sorted(ITEMS.keys() - rows.keys()))
     assert {key: await store.read(path) for key, path in known(tree).items()} == ITEMS
-    assert sorted(item.key for item in store.scan()) == sorted(ITEMS)
+    assert sorted(item.key for item in items_in(store)) == sorted(ITEMS)
     assert list(await store.recover()) == []
     assert os.listdir(tree / "mail/.haul/stage") == []
     await store.close()

@@ -102,10 +102,10 @@ SHA256 = "0123456789abcdef" * 4
 def test_an_imap_key_is_read_in_the_name() -> None:
     unique = names.unique_part(1_700_000_000_999, "7", "7.42", SHA256, 10)
     assert unique == f"1700000000.U42V7H{SHA256[:32]}.haul,S=10"
-    assert names.read_unique_part(unique) == names.ItemName("7", "7.42", 10, SHA256[:32])
+    assert names.read_unique_part(unique) == names.ItemName("7", "7.42", 10, SHA256[:32], 1_700_000_000_000)
 
 
-@given(st.text(st.characters(codec=None), max_size=8), st.text(st.characters(codec=None), max_size=3), st.integers(0, 2**63))
+@given(st.text(st.characters(codec=None), max_size=3), st.text(st.characters(codec=None), max_size=2), st.integers(0, 2**63))
 def test_any_short_key_comes_back_from_its_name(key: str, epoch: str, size: int) -> None:
     unique = names.unique_part(None, epoch, key, SHA256, size)
     assert names.read_unique_part(unique) == names.ItemName(epoch, key, size, SHA256[:32])
@@ -123,8 +123,15 @@ def test_what_only_looks_like_an_imap_key_is_not_taken_for_one(epoch: str, key: 
 def test_a_key_too_long_for_a_name_makes_a_name_of_its_own_that_tells_no_key() -> None:
     one, other = (names.unique_part(0, "1", "k" * 1000 + end, SHA256, 1) for end in "ab")
     assert one != other
-    assert len(one) < 250
     assert names.read_unique_part(one) is None
+
+
+@pytest.mark.parametrize(
+    ("epoch", "key"), [("4294967295", "4294967295.4294967295"), ("e" * 1000, "k" * 1000), ("\0" * 8, "k" * 40)]
+)
+def test_L18_a_name_fits_where_names_end_at_143_bytes(epoch: str, key: str) -> None:
+    unique = names.unique_part(9_999_999_999_000, epoch, key, SHA256, 9_999_999_999)
+    assert len(f".{unique}:2,DFPRST".encode()) <= 143
 
 
 @pytest.mark.parametrize("name", ["1700000000.M1P2.host,S=10", "", ".haul", "1.U1V1Hxyz.haul,S=1"])
@@ -142,6 +149,17 @@ def test_P45_a_date_makes_sense_in_a_name(date: int | None, seconds: int) -> Non
 def test_flags_become_letters_in_order() -> None:
     assert names.letters(["\\Seen", "\\ANSWERED", "\\Flagged", "\\Draft", "\\Deleted", "$Forwarded", "other"]) == "DFPRST"
     assert names.letters([]) == ""
+
+
+def test_letters_become_flags_again() -> None:
+    flags = ("\\Draft", "\\Flagged", "$Forwarded", "\\Answered", "\\Seen", "\\Deleted")
+    assert names.flags(names.letters(flags)) == flags
+    assert names.flags("Sab,?") == ("\\Seen",)
+
+
+def test_two_names_of_one_message_have_the_letters_of_both() -> None:
+    assert names.both("Sb", "FS") == "FSb"
+    assert names.both("", "") == ""
 
 
 def test_relabelling_keeps_the_letters_of_other_programs() -> None:

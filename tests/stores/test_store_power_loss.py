@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from contracts.store import IDENTITY, INBOX, staged, stored
+from contracts.store import IDENTITY, INBOX, items_in, staged, stored
 from hauld.model import Buffer, Placed, RemoteFolder
 from hauld.stores.durable import Disk
 from hauld.stores.maildir import MaildirStore
@@ -175,5 +175,5 @@ async def test_L17_after_a_power_cut_at_any_moment_every_row_has_its_bytes(tmp_p
                 prepared = await found.prepare(IDENTITY, "work", place, None)
                 missing = [key for key in items if key not in {item.key for item in known.values()}]
                 await stored(found, *(staged(found, prepared, key, BODIES[key]) for key in missing))
-            assert sorted(item.key for item in found.scan()) == sorted(keys)
+            assert sorted(item.key for item in items_in(found)) == sorted(keys)
             await found.close()

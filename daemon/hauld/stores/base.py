@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from hauld.model import Deposit, Place, Placed, RemoteFolder, Sink
+from hauld.model import Deposit, Found, Place, Placed, RemoteFolder, Sink
 
 
 class Store(Sink, Protocol):
     """One tree of stored items. Its sink (``open``) stages bytes; ``commit`` makes them last.
 
-    Trouble with the disk is ``Transient`` of kind ``disk`` (full, read-only, errors), never a half-written item.
+    Trouble with the disk is ``Transient`` of kind ``disk`` (full, read-only, errors), never a half-written item. Trouble with
+    one folder alone (no right to write there, not a directory) is ``ItemRejected`` of kind ``folder``, and the others go on.
     """
 
     async def start(self) -> None:
@@ -28,15 +29,23 @@ class Store(Sink, Protocol):
         two folders never share one, whatever their names. Cheap when it is there already."""
         ...
 
+    async def probe(self) -> None:
+        """Raise what a commit would meet now: no room, read-only, errors. Writes a small file where bytes wait, syncs and
+        removes it."""
+        ...
+
     def commit(self, group: Sequence[Deposit]) -> AbstractAsyncContextManager[Sequence[Placed]]:
         """Entering makes the group durable under its final names (in the group's order), all or error; the caller commits
         its rows inside; leaving without an error forgets the manifest. After an error inside, ``recover`` reports the
-        group again. One commit at a time; callers queue."""
+        group again. ``ItemRejected`` only where the whole group is of one folder that cannot be written: where it is of
+        several, ``Transient`` (kind ``disk``), and committing folder by folder tells which. One commit at a time; callers
+        queue."""
         ...
 
     async def recover(self) -> Sequence[Placed]:
         """What is durable here though ``commit`` was never left in order: after a crash, or an error inside. What is
-        whole is given its final name and reported, the rest of the stage is swept. Idempotent until ``settle``."""
+        whole is given its final name and reported, the rest of the stage is swept; what belongs to a folder that cannot be
+        written now stays for a later ``recover``. Idempotent until ``settle``."""
         ...
 
     async def settle(self) -> None:
@@ -56,7 +65,26 @@ class Store(Sink, Protocol):
         """Delete the item; nothing happens when it is gone already."""
         ...
 
-    def scan(self) -> Iterator[Placed]:
-        """Everything stored, read from names and sidecars alone (nothing is hashed: ``sha256`` may be a prefix). Blocking:
-        call it in a thread."""
+    async def digest(self, paths: Sequence[str]) -> Sequence[tuple[int, str] | None]:
+        """Size and SHA-256 of what is stored at each of these paths, read now; None where nothing is, ``(size, "")`` where
+        the bytes cannot be read (the disk reports errors, or what is there is no longer what the store wrote)."""
+        ...
+
+    async def set_aside(self, path: str) -> str | None:
+        """Move the item's file out of its folder, to where no reader of it looks and no sweep comes; where it is now, below
+        the root. None when it is gone already."""
+        ...
+
+    # --- what the tree itself tells; these block: call them in a thread ---
+
+    def places(self) -> Iterator[Place]:
+        """Every folder that has a place here, as the store's own records tell it."""
+        ...
+
+    def look(self, place: Place) -> Iterator[Found]:
+        """Every file in the folder, from names, sizes and records alone: nothing is read."""
+        ...
+
+    def strays(self) -> Iterator[str]:
+        """Files below the root that are in no folder ``places`` tells of and are none of the store's own records."""
         ...

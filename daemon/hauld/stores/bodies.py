@@ -18,17 +18,30 @@ from hauld.errors import Transient
 from hauld.model import Body, Buffer
 from hauld.stores.durable import Disk, disk_trouble
 
+FILES_KEPT_FREE = 64
+"""Inodes that stay free where bytes are kept free: the ledger and other programs need some, too."""
+
 BACKLOG = 1 << 20
 """Bytes of one large body that may wait for the disk before its writer asks for a pause."""
 
 
 class Spool:
-    """Where bodies are that no commit has taken yet. ``memory_limit`` is how many bytes of one are held in memory."""
+    """Where bodies are that no commit has taken yet. ``memory_limit`` is how many bytes of one are held in memory;
+    ``keep_free`` is how many of the file system stay free, 0 for no care."""
 
-    def __init__(self, directory: str, disk: Disk, pool: ThreadPoolExecutor, mode: int, memory_limit: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        disk: Disk,
+        pool: ThreadPoolExecutor,
+        mode: int,
+        memory_limit: int,
+        keep_free: int = 0,
+    ) -> None:
         self.disk = disk
         self.mode = mode
         self.memory_limit = memory_limit
+        self.keep_free = keep_free
         self.distrusted = 0  # how many syncs have failed: bytes written before the last of them are not believed
         self._directory = directory
         self._pool = pool
@@ -46,6 +59,24 @@ class Spool:
 
     def path(self, name: str) -> str:
         return f"{self._directory}/{name}"
+
+    def check_room(self, size: int, files: int) -> None:
+        """Raise ``Transient`` (kind ``disk``) when so many bytes and files more would leave less room than is kept free. From
+        any thread."""
+        if not self.keep_free:
+            return
+        free, free_files = self.disk.free(self._directory)
+        if free - size < self.keep_free:
+            room = f"{_mebibytes(free)} are free there, and {_mebibytes(self.keep_free)} are kept free"
+        elif free_files is not None and free_files - files < FILES_KEPT_FREE:
+            room = f"there is room for {free_files} more files there, and for {FILES_KEPT_FREE} it is kept"
+        else:
+            return
+        raise Transient(
+            "disk",
+            f"Cannot store {_mebibytes(size)} more on the file system of {self._directory}: {room}.",
+            hint="Free some space on that file system, or lower keep_free in [store]; work goes on by itself.",
+        )
 
     def begin(self, step: Callable[[], None]) -> asyncio.Future[None]:
         """The step has been handed to a thread."""
@@ -129,6 +160,9 @@ class MemoryBody:
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
+    def discard(self) -> None:
+        """Its memory goes with it."""
+
 
 class SpilledBody:
     """The bytes of a large item, on their way to a file of the stage or all there.
@@ -186,6 +220,11 @@ class SpilledBody:
         self._waiting.clear()
         self._pump()
 
+    def discard(self) -> None:
+        if not self._dropped:
+            self._ended.clear()  # its file may be closed, but is not gone yet
+            self.drop()
+
     def hand_over(self) -> None:
         """A commit took the file, or threw it away: there is nothing to commit a second time."""
         self._dropped = True
@@ -231,6 +270,7 @@ class SpilledBody:
             self._waiting.clear()
         self._backlog = sum(len(data) for data in self._waiting)
         if step == self._file.remove:
+            self._dropped = True
             self._ended.set()
             self._spool.release(self)
         elif step == self._file.close and self._error is None:
@@ -256,6 +296,7 @@ class StageFile:
         self._descriptor = -1
 
     def append(self, batch: Sequence[Buffer]) -> None:
+        self._spool.check_room(sum(map(len, batch)), files=1)
         if self._descriptor < 0:
             self._descriptor = self._spool.disk.create(self._path, self._spool.mode)
         for data in batch:
@@ -272,3 +313,7 @@ class StageFile:
             self.close()
         finally:
             self._spool.disk.unlink(self._path)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 
-from hauld.errors import Transient
+from hauld.errors import HaulError, ItemRejected, Transient
 from hauld.model import Buffer
 
 COPY_BYTES = 1 << 20
@@ -22,7 +22,12 @@ COPY_BYTES = 1 << 20
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_libc = ctypes.CDLL(None, use_errno=True)  # for syncfs and statfs, which ``os`` does not have
+OF_ONE_FOLDER = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+"""Errors that one directory can have on its own. Full, quota, input/output and too many files concern them all."""
+
+_libc = ctypes.CDLL(None, use_errno=True)  # for syncfs, statfs and faccessat, which ``os`` does not have or tells less of
 
 
 class Disk:
@@ -80,6 +85,10 @@ class Disk:
                 os.close(descriptor)
         return size, seen.hexdigest()
 
+    def sha256_of(self, path: str) -> tuple[int, str]:
+        """Size and SHA-256 of a file as it is now."""
+        return sha256_of(path)
+
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
@@ -89,12 +98,30 @@ class Disk:
             os.unlink(path)
 
     def make_directory(self, path: str, mode: int, group: int | None) -> None:
-        """The directory is there, with this mode and group whatever the umask."""
-        with contextlib.suppress(FileExistsError):
+        """The directory is there, with this mode and group whatever the umask. One that its owner has closed stays closed."""
+        try:
             os.mkdir(path, mode)
+        except FileExistsError:
+            found = os.stat(path)
+            if not stat.S_ISDIR(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+            if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                return
         if group is not None:
             os.chown(path, -1, group)
         os.chmod(path, mode)
+
+    def check_writable(self, directory: str) -> None:
+        """Raise the error that making a file there would meet for want of rights, or because it is no directory."""
+        path = f"{directory}/."
+        if _libc.faccessat(_AT_FDCWD, os.fsencode(path), os.W_OK | os.X_OK, _AT_EACCESS) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), directory)
+
+    def free(self, path: str) -> tuple[int, int | None]:
+        """Bytes and files for which there is room on the file system of ``path``; None where it has no limit of files."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
 
     def sync_file(self, path: str) -> None:
         """The bytes of one file."""
@@ -136,11 +163,19 @@ def sha256_of(path: str) -> tuple[int, str]:
     return size, seen.hexdigest()
 
 
-def disk_trouble(error: OSError, doing: str) -> Transient:
-    """The error for a person: ``doing`` says what failed ("store messages in /srv/mail")."""
+class FolderTrouble(OSError):
+    """Trouble with the directory of one folder, while the rest of the store can be used."""
+
+
+def disk_trouble(error: OSError, doing: str) -> HaulError:
+    """The error for a person: ``doing`` says what failed ("store messages in /srv/mail"). ``ItemRejected`` (kind ``folder``)
+    for trouble with one folder alone, else ``Transient`` (kind ``disk``)."""
     reason = error.strerror or type(error).__name__
     where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
-    return Transient("disk", f"Cannot {doing}: {reason}{where}.", hint=_HINTS.get(error.errno or 0))
+    message, hint = f"Cannot {doing}: {reason}{where}.", _HINTS.get(error.errno or 0)
+    if isinstance(error, FolderTrouble):
+        return ItemRejected("folder", message, hint=hint)
+    return Transient("disk", message, hint=hint)
 
 
 _HINTS = {
@@ -152,8 +187,13 @@ _HINTS = {
     errno.ENFILE: "Too many files are open on this machine: raise fs.file-max.",
     errno.EACCES: "The daemon's user must be able to write there: check owner and mode, and ReadWritePaths= in the unit.",
     errno.EPERM: "The daemon's user must be able to write there: check owner and mode, and ReadWritePaths= in the unit.",
+    errno.ENOTDIR: "Something that is no directory is in the place of one: move it away.",
+    errno.EISDIR: "A directory is in the place of a file: move it away.",
     errno.EFBIG: "A file may not grow that large: check the limit of the file system and of the process (ulimit -f).",
 }
+
+_AT_FDCWD = -100
+_AT_EACCESS = 0x200
 
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E})  # ext2 to ext4, xfs, btrfs: statfs(2)
 

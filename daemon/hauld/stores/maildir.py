@@ -1,57 +1,60 @@
 """The Maildir store: one Maildir for each folder, readable by mutt, notmuch or Dovecot while the daemon runs.
 
 ``MaildirStore`` is what the engine sees. ``bodies`` takes the bytes as they come; ``stage`` makes them last, and tells in what
-order; ``places`` finds each folder its directory, ``names`` gives each item its name, ``durable`` is the disk.
+order; ``places`` finds each folder its directory, ``names`` gives each item its name, ``shelves`` finds files again wherever
+other programs have them, ``repeats`` knows what is there already, and ``tree`` is what any store has.
 
     root/.haul/lock             held while a daemon has the tree
     root/.haul/stage/           bytes that wait, and manifests
+    root/.haul/aside/           what was taken out of its folder, below the same directories
     root/mine/                  an account                                    (.haul-account)
     root/mine/INBOX/cur/        a folder, layout ``nested``                   (.haul-folder)
     root/mine/cur/, .Sent/cur/  INBOX and another folder, layout ``maildir++``
 
 Messages go to ``cur``, bytes exactly as they came. Other programs may move them between ``new`` and ``cur`` and change
-their flags: a file is found by its unique part, which is everything before ``:2,``. Directory names are UTF-8; Dovecot reads
-them with ``UTF-8`` in its mail_location (and ``LAYOUT=fs`` where they are nested).
+their flags: a file is found by its unique part, which is everything before ``:2,``. An item that is stored again takes the
+place of the file it has, with the flags of both. Where another program has copied a file, so that two have one unique part,
+``look`` tells the first as the item and the other as a file of nobody's. Directory names are UTF-8; Dovecot reads them with
+``UTF-8`` in its mail_location (and ``LAYOUT=fs`` where they are nested).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar
 
-from haulapi.faults import Exit
-from hauld.errors import Fatal, ItemRejected, Transient
-from hauld.model import Deposit, Place, Placed, RemoteFolder
+from hauld.errors import ItemRejected, Transient
+from hauld.model import Deposit, Found, Place, Placed, RemoteFolder
 from hauld.stores import names
 from hauld.stores.base import Store
-from hauld.stores.bodies import MemoryBody, SpilledBody, Spool, StageWriter, ended
-from hauld.stores.durable import Disk, disk_trouble
+from hauld.stores.bodies import MemoryBody, SpilledBody, StageWriter, ended
+from hauld.stores.durable import Disk, FolderTrouble, disk_trouble
 from hauld.stores.places import Layout, Modes, Places
-from hauld.stores.stage import Move, Stage, uncut
+from hauld.stores.repeats import Repeats
+from hauld.stores.shelves import LOOKS, Shelves, contents
+from hauld.stores.stage import Move
+from hauld.stores.tree import Tree
 
-THREADS = 3
-"""One for the commit, and some so that large bodies and readers need not wait for it."""
+HASHED_AT_ONCE = 16
+"""So many files are read in one step, which is never cut in half."""
 
-LOOKS = 3
-"""How often a file is looked for while other programs keep renaming it."""
-
-R = TypeVar("R")
-Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
 
 
 class MaildirStore(Store):
     """Maildirs below ``root``.
 
     ``mode`` is that of files; directories get it with the search bits. ``group`` is a name, for whoever may read along.
-    A body is held in memory up to ``memory_limit`` bytes, then it goes to the stage as it comes.
+    A body is held in memory up to ``memory_limit`` bytes, then it goes to the stage as it comes. Nothing is stored that
+    would leave less than ``keep_free`` bytes of the file system; 0 is for no such care.
     """
 
     def __init__(
@@ -62,33 +65,28 @@ class MaildirStore(Store):
         group: str | None = None,
         mode: int = 0o640,
         memory_limit: int = 256 * 1024,
+        keep_free: int = 0,
         disk: Disk | None = None,
     ) -> None:
-        self._root = os.fspath(root)
-        self._own = f"{self._root}/.haul"
-        self._disk = disk or Disk()
-        self._modes = Modes(mode, group)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._spool = Spool(f"{self._own}/stage", self._disk, self._pool, mode, memory_limit)
-        self._stage = Stage(self._root, f"{self._own}/stage", self._disk, self._spool, mode)
-        self._places = Places(self._root, layout, self._disk, self._modes)
+        disk = disk or Disk()
+        modes = Modes(mode, group)
+        self._tree = Tree(root, "maildir", disk, modes, memory_limit, keep_free)
+        self._root = self._tree.root
+        self._stage = self._tree.stage
+        self._places = Places(self._root, layout, disk, modes)
+        self._shelves = Shelves(self._root, self._stage, disk, modes)
+        self._repeats = Repeats(self._shelves.paths_in)
         self._known: dict[tuple[str, bytes], Place] = {}
         self._committing = asyncio.Lock()
         self._preparing = asyncio.Lock()
-        self._lock = -1
 
     async def start(self) -> None:
-        await self._run(self._open, doing=f"open the store in {self._root}")
+        await self._tree.run(self._tree.open, doing=f"open the store in {self._root}")
 
     async def close(self) -> None:
         """Idempotent. What cannot be tidied now is swept by the next ``recover``."""
         async with self._committing:
-            await self._spool.give_up()
-            await asyncio.to_thread(self._pool.shutdown)
-            await asyncio.to_thread(self._stage.close)
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
+            await self._tree.close()
 
     # --- the way of an item ---
 
@@ -97,14 +95,13 @@ class MaildirStore(Store):
             known = self._known.get((identity, folder.raw))
             if known and (known.account, known.folder) == (account, folder) and directory in (None, known.directory):
                 return known
-            place = await self._run(
-                self._places.prepare, identity, account, folder, directory, doing=f"make a Maildir for folder {folder.name!r}"
-            )
+            doing = f"make a Maildir for folder {folder.name!r}"
+            place = await self._tree.run(self._prepare, identity, account, folder, directory, doing=doing)
             self._known[identity, folder.raw] = place
             return place
 
     def open(self, key: str, size: int) -> StageWriter:
-        return self._spool.open()
+        return self._tree.spool.open()
 
     @asynccontextmanager
     async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
@@ -113,25 +110,67 @@ class MaildirStore(Store):
             return
         async with self._committing:
             await ended([deposit.body for deposit in group])
-            manifest, placed = await self._run(self._commit, group, doing=f"store {len(group)} items in {self._root}")
+            manifest, placed = await self._tree.run(self._commit, group, doing=_storing(group, self._root))
             yield placed
             with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
-                await self._run(self._stage.forget, manifest, doing=f"tidy the stage in {self._own}")
+                await self._tree.run(self._stage.forget, manifest, doing=f"tidy the stage in {self._root}")
+
+    async def probe(self) -> None:
+        async with self._committing:
+            await self._tree.run(self._tree.stage.probe, doing=f"store anything in {self._root}")
 
     async def recover(self) -> Sequence[Placed]:
         async with self._committing:
-            return await self._run(self._stage.recover, self._locate, doing=f"recover the stage in {self._own}")
+            return await self._tree.run(self._recover, doing=f"recover the stage in {self._root}")
 
     async def settle(self) -> None:
         async with self._committing:
-            await self._run(self._stage.settle, doing=f"tidy the stage in {self._own}")
+            await self._tree.run(self._stage.settle, doing=f"tidy the stage in {self._root}")
+
+    def _prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
+        with self._stage.of_folder(self._root):
+            place = self._places.prepare(identity, account, folder, directory)
+            self._tree.disk.check_writable(self._shelves.full(f"{place.directory}/cur"))
+        return place
 
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
-        """In a thread: name each item after what it is, and commit all."""
-        for place in {deposit.place.directory: deposit.place for deposit in group}.values():
-            self._places.restore(place)
+        """In a thread: the group is durable. The name of its manifest, and where the items are."""
+        places = {deposit.place.directory: deposit.place for deposit in group}
+        try:
+            for directory, place in places.items():
+                with self._stage.of_folder(self._shelves.full(directory)):
+                    self._places.restore(place)
+            return self._place(group)
+        except FolderTrouble as error:
+            if len(places) == 1:
+                raise
+            raise OSError(error.errno, error.strerror, error.filename) from error
+        except BaseException:
+            self._repeats.forget()
+            raise
+
+    def _place(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
+        """Name each item after what it is, and commit all; whoever has a file already has one afterwards."""
         moves = [self._move(deposit) for deposit in group]
-        return self._stage.commit(moves), [move.placed for move in moves]
+        by_directory: dict[str, set[str]] = {}
+        for deposit, move in zip(group, moves, strict=True):
+            by_directory.setdefault(deposit.place.directory, set()).add(move.placed.path)
+        repeated: set[str] = set()
+        for directory, paths in by_directory.items():
+            with self._stage.of_folder(self._shelves.full(directory)):
+                repeated |= self._repeats.among(directory, paths)
+        if repeated:
+            there = self._shelves.every_file(repeated)
+            moves = [_with_letters_of(there.get(move.placed.path, ()), move) for move in moves]
+        manifest = self._stage.commit(moves)
+        for directory, paths in by_directory.items():
+            self._repeats.add(directory, paths)
+        if repeated:
+            self._shelves.keep_one(
+                [move.placed for move in moves if move.placed.path in repeated],
+                {move.placed.path: move.target for move in moves},
+            )
+        return manifest, [move.placed for move in moves]
 
     def _move(self, deposit: Deposit) -> Move:
         body, place = deposit.body, deposit.place
@@ -154,123 +193,105 @@ class MaildirStore(Store):
             mtime=None if deposit.date is None else names.seconds(deposit.date),
         )
 
+    def _recover(self) -> list[Placed]:
+        self._repeats.forget()
+        placed = self._stage.recover(self._shelves.locate)
+        self._shelves.keep_one(placed)
+        return placed
+
     # --- what is stored ---
 
     async def read(self, path: str) -> bytes:
-        return await self._run(self._at_rest, path, _contents, doing=f"read {path}")
+        return await self._tree.run(self._use, path, contents, doing=f"read {path}")
 
     async def relabel(self, path: str, flags: Sequence[str]) -> None:
         """Flags are not synced: the origin tells them again. A file that is gone stays so."""
-        with contextlib.suppress(ItemRejected):
-            await self._run(self._at_rest, path, partial(self._show, flags), doing=f"change the flags of {path}")
+        step = partial(self._shelves.relabel, flags)
+        with _gone_is_well():
+            await self._tree.run(self._use, path, step, doing=f"change the flags of {path}")
 
     async def remove(self, path: str) -> None:
-        with contextlib.suppress(ItemRejected):
-            await self._run(self._at_rest, path, os.unlink, doing=f"delete {path}")
+        with _gone_is_well():
+            await self._tree.run(self._use, path, os.unlink, doing=f"delete {path}")
 
-    def scan(self) -> Iterator[Placed]:
-        try:
-            for directory, owner in self._places.all():
-                for unique in map(_unique, self._shown(directory)):
-                    if item := names.read_unique_part(unique):
-                        yield Placed(
-                            identity=owner.identity,
-                            folder=owner.raw,
-                            epoch=item.epoch,
-                            key=item.key,
-                            size=item.size,
-                            sha256=item.sha256,
-                            path=f"{directory}/{unique}",
-                        )
-        except OSError as error:
-            raise disk_trouble(error, f"look through the store in {self._root}") from error
-
-    def _at_rest(self, path: str, use: Callable[[str], R]) -> R:
-        """What ``use`` makes of the file; looked for again when another program renames it in between."""
+    async def digest(self, paths: Sequence[str]) -> Sequence[tuple[int, str] | None]:
+        digests: dict[str, tuple[int, str]] = {}
+        missing = list(dict.fromkeys(paths))
+        doing = f"read {len(missing)} items in {self._root}"
         for _ in range(LOOKS):
-            if found := self._find(path):
-                with contextlib.suppress(FileNotFoundError):
-                    return use(f"{self._root}/{found}")
-        raise ItemRejected(
-            "missing",
-            f"The file of {path} is not in its folder any more.",
-            hint="Another program has deleted or moved it.",
-        )
+            found = await self._tree.run(self._shelves.find, missing, doing=doing)
+            for some in _in_parts(list(found.items()), HASHED_AT_ONCE):
+                told = await self._tree.run(self._shelves.digest, [file for _, file in some], doing=doing)
+                digests |= {path: digest for (path, _), digest in zip(some, told, strict=True) if digest is not None}
+            missing = [path for path in missing if path not in digests]
+            if not missing:
+                break
+        for path in missing:
+            self._repeats.forget(os.path.dirname(path))
+        return [digests.get(path) for path in paths]
 
-    def _find(self, path: str) -> str | None:
-        """Where the file is now, below the root: under a likely name, or wherever its folder has it."""
-        directory, _, unique = path.rpartition("/")
-        if not directory or any(part in ("", ".", "..") for part in path.split("/")):
+    async def set_aside(self, path: str) -> str | None:
+        async with self._committing:
+            with _gone_is_well():
+                return await self._tree.run(self._use, path, self._shelves.set_aside, doing=f"set {path} aside")
             return None
-        for likely in (f"cur/{unique}:2,S", f"cur/{unique}:2,", f"new/{unique}"):
-            if os.path.lexists(f"{self._root}/{directory}/{likely}"):
-                return f"{directory}/{likely}"
-        return self._locate({path}).get(path)
 
-    def _locate(self, paths: Collection[str]) -> dict[str, str]:
-        """Where the files are now, those that are anywhere: one look at each folder, however many it is asked for."""
-        found = {}
-        for directory in {path.rpartition("/")[0] for path in paths}:
-            for shown in self._shown(directory):
-                path = f"{directory}/{_unique(shown)}"
-                if path in paths:
-                    found[path] = f"{directory}/{shown}"
-        return found
-
-    def _shown(self, directory: str) -> Iterator[str]:
-        """The files of a folder as other programs show them, below it: ``cur/NAME:2,FLAGS`` or ``new/NAME``."""
-        for part in ("cur", "new"):
-            with contextlib.suppress(FileNotFoundError), os.scandir(f"{self._root}/{directory}/{part}") as entries:
-                for entry in entries:
-                    yield f"{part}/{entry.name}"
-
-    def _show(self, flags: Sequence[str], path: str) -> None:
-        """Rename the file at ``path`` so that its name shows these flags."""
-        part, shown = os.path.split(path)
-        unique, _, information = shown.partition(":2,")
-        target = f"{os.path.dirname(part)}/cur/{unique}:2,{names.relabelled(information, flags)}"
-        if target != path:
-            self._disk.rename(path, target)
-
-    # --- opening ---
-
-    def _open(self) -> None:
-        """In a thread: what is the daemon's own in the tree, and the lock."""
-        above = os.path.dirname(os.path.abspath(self._root))
-        os.makedirs(above, exist_ok=True)
-        if not os.path.isdir(self._root):
-            self._disk.make_directory(self._root, self._modes.directory, self._modes.group)
-            self._disk.sync_directory(above)
-        for directory in (self._own, f"{self._own}/stage"):
-            self._disk.make_directory(directory, self._modes.directory, self._modes.group)
-            self._disk.sync_directory(os.path.dirname(directory))
-        self._lock = os.open(f"{self._own}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def _use(self, path: str, step: Callable[[str], T]) -> T:
+        """What the step makes of the file. One that was not where it was looked for may come back under another name."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = -1
-            raise Fatal(
-                "locked",
-                f"Another process has the store in {self._root}.",
-                hint="Only one daemon may write there: stop the other one, or give this one another path in [store].",
-                exit_code=Exit.TRY_AGAIN,
-            ) from None
-        self._stage.open()
+            return self._shelves.use(path, step)
+        except ItemRejected:
+            self._repeats.forget(os.path.dirname(path))
+            raise
 
-    async def _run(self, step: Callable[[*Ts], R], *args: *Ts, doing: str) -> R:
-        """The step in a thread, never cut in half; trouble with the disk in words."""
+    # --- what the tree tells ---
+
+    def places(self) -> Iterator[Place]:
+        """A folder that cannot be looked into is an error (``ItemRejected``, kind ``folder``) after all others were told."""
+        return self._told(self._places.all(), f"look for folders in {self._root}")
+
+    def look(self, place: Place) -> Iterator[Found]:
+        return self._told(self._shelves.look(place), f"look through folder {place.folder.name!r}")
+
+    def strays(self) -> Iterator[str]:
+        """As for ``places``, what cannot be looked into comes last, as an error."""
+        return self._told(self._places.strays(), f"look for strange files in {self._root}")
+
+    def _told(self, things: Iterator[T], doing: str) -> Iterator[T]:
+        """The same, trouble with the disk in words."""
         try:
-            return await uncut(self._pool, step, *args)
+            with self._stage.of_folder(self._root):
+                yield from things
         except OSError as error:
             raise disk_trouble(error, doing) from error
 
 
-def _contents(path: str) -> bytes:
-    with open(path, "rb") as reader:
-        return reader.read()
+def _with_letters_of(files: Sequence[str], move: Move) -> Move:
+    """The item's new file shows the flags that its files have by now, too."""
+    unique, _, letters = move.target.partition(":2,")
+    for file in files:
+        letters = names.both(letters, file.partition(":2,")[2])
+    return replace(move, target=f"{unique}:2,{letters}")
 
 
-def _unique(shown: str) -> str:
-    """The unique part of a file's name, wherever the file is."""
-    return shown.rpartition("/")[2].partition(":")[0]
+def _storing(group: Sequence[Deposit], root: str) -> str:
+    """What is being done, in words."""
+    folders = {deposit.place.directory: deposit.place.folder.name for deposit in group}
+    where = f"folder {next(iter(folders.values()))!r}" if len(folders) == 1 else f"{len(folders)} folders"
+    return f"store {len(group)} items of {where} in {root}"
+
+
+def _in_parts(things: Sequence[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(things)
+    while part := list(islice(remaining, size)):
+        yield part
+
+
+@contextlib.contextmanager
+def _gone_is_well() -> Iterator[None]:
+    """An item that is missing needs nothing done to it."""
+    try:
+        yield
+    except ItemRejected as error:
+        if error.kind != "missing":
+            raise

@@ -105,21 +105,23 @@ _UNIQUE = re.compile(
     r"(?:U(?P<uid>[0-9]+)V(?P<validity>[0-9]+)|K(?P<key>[A-Za-z0-9_%-]*)\.E(?P<epoch>[A-Za-z0-9_%-]*)\.)"
     r"H(?P<hash>[0-9a-f]{32})\.haul,S=(?P<size>[0-9]+)"
 )
-_LONGEST_KEY = 100
-_LONGEST_EPOCH = 40
+_LONGEST_KEY = 40
+_LONGEST_EPOCH = 26  # with all the rest, and a dot before it, a name fits where names end at 143
 _LAST_SECOND = 253402300799  # the end of the year 9999
 
-_LETTERS = {r"\seen": "S", r"\answered": "R", r"\flagged": "F", r"\draft": "D", r"\deleted": "T", "$forwarded": "P"}
+_FLAGS = {"D": "\\Draft", "F": "\\Flagged", "P": "$Forwarded", "R": "\\Answered", "S": "\\Seen", "T": "\\Deleted"}
+_LETTERS = {flag.lower(): letter for letter, flag in _FLAGS.items()}
 
 
 @dataclass(frozen=True)
 class ItemName:
-    """What a file's name tells of the item in it; ``sha256`` is the first half of it."""
+    """What a file's name tells of the item in it; ``sha256`` is the first half of it, ``date`` Unix milliseconds or None."""
 
     epoch: str
     key: str
     size: int
     sha256: str
+    date: int | None = None
 
 
 def seconds(date: int | None) -> int:
@@ -146,12 +148,22 @@ def read_unique_part(unique: str) -> ItemName | None:
         epoch, key = found["validity"], f"{found['validity']}.{found['uid']}"
     else:
         epoch, key = _unescape_key(found["epoch"]), _unescape_key(found["key"])
-    return ItemName(epoch, key, int(found["size"]), found["hash"])
+    return ItemName(epoch, key, int(found["size"]), found["hash"], int(found["date"]) * 1000 or None)
 
 
 def letters(flags: Iterable[str]) -> str:
     """IMAP flags as the letters of a Maildir name, in ASCII order; flags without a letter are left out."""
     return "".join(sorted({_LETTERS[flag.lower()] for flag in flags if flag.lower() in _LETTERS}))
+
+
+def flags(shown: str) -> tuple[str, ...]:
+    """The IMAP flags for the letters of a Maildir name, as RFC 3501 and RFC 5788 write them; letters of others are left out."""
+    return tuple(_FLAGS[letter] for letter in shown if letter in _FLAGS)
+
+
+def both(shown: str, other: str) -> str:
+    """The letters of two names of one message."""
+    return "".join(sorted({letter for letter in shown + other if letter.isascii() and letter.isalpha()}))
 
 
 def relabelled(shown: str, flags: Iterable[str]) -> str:
@@ -163,7 +175,11 @@ def relabelled(shown: str, flags: Iterable[str]) -> str:
 def _fit_key(text: str, longest: int) -> str:
     """An escaped key. A hash stands for what is too long: such a file is kept like any other, but tells a rebuild nothing."""
     escaped = "".join(char if _PLAIN.fullmatch(char) else _percent(char) for char in text)
-    return escaped if len(escaped) <= longest else f"{HASH_MARK}{hashlib.sha256(_octets(text)).hexdigest()[:32]}"
+    return (
+        escaped
+        if len(escaped) <= longest
+        else f"{HASH_MARK}{hashlib.sha256(_octets(text)).hexdigest()[: min(32, longest - len(HASH_MARK))]}"
+    )
 
 
 def _unescape_key(escaped: str) -> str:

@@ -20,15 +20,20 @@ from typing import Literal, TypeAlias
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal
-from hauld.model import Place, RemoteFolder
+from hauld.model import FOLDER_ORDER, FolderKind, Place, RemoteFolder
 from hauld.stores import names
-from hauld.stores.durable import Disk
+from hauld.stores.durable import OF_ONE_FOLDER, Disk
 
 Layout: TypeAlias = Literal["nested", "maildir++"]
 
 ACCOUNT_SIDECAR = ".haul-account"
 FOLDER_SIDECAR = ".haul-folder"
+UNFINISHED = ".new"
+"""Follows the name of a sidecar that is being written."""
 PARTS = ("cur", "new", "tmp")
+
+_NOT_OURS = frozenset({".haul", "lost+found"})
+"""Directories of the root in which nobody looks for folders: the store's own, and the one a file system is born with."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,12 @@ class Places:
         """Make what is missing of a Maildir; bring its sidecar up to date. The sidecar comes last: where it is, the
         directories have been made durable."""
         path = self._path(place.directory)
-        if all(os.path.isdir(f"{path}/{part}") for part in PARTS) and _read(f"{path}/{FOLDER_SIDECAR}") == _folder_facts(place):
+        sidecar = f"{path}/{FOLDER_SIDECAR}"
+        if (
+            all(os.path.isdir(f"{path}/{part}") for part in PARTS)
+            and _read(sidecar) == _folder_facts(place)
+            and not os.path.lexists(f"{sidecar}{UNFINISHED}")
+        ):
             return
         self._make_parents(place.directory)
         for made in (path, *(f"{path}/{part}" for part in PARTS)):
@@ -97,26 +107,74 @@ class Places:
         self._disk.sync_directory(path)
         self._write(path, FOLDER_SIDECAR, _folder_facts(place))
 
-    def all(self) -> Iterator[tuple[str, Owner]]:
+    def all(self) -> Iterator[Place]:
         """Every Maildir with a sidecar, by directory. A link is followed, but nothing is visited twice; what is deleted
-        meanwhile is passed over."""
+        meanwhile is passed over. Where a directory cannot be looked into, all others come first, and then its error."""
+        for directory, _ in self._walk():
+            if place := self._place(directory):
+                yield place
+
+    def strays(self) -> Iterator[str]:
+        """Files below the root, by directory, that are neither in a Maildir with a sidecar nor sidecars themselves; errors as
+        ``all`` has them."""
+        for directory, files in self._walk(everywhere=True):
+            if self._owner(directory) is None:
+                for name in files:
+                    if name.removesuffix(UNFINISHED) not in (ACCOUNT_SIDECAR, FOLDER_SIDECAR):
+                        yield _join(directory, name)
+
+    def _walk(self, everywhere: bool = False) -> Iterator[tuple[str, list[str]]]:
+        """Directories that may be or hold folders, with the names of the files in them. Those of a Maildir that has no
+        sidecar, too, when ``everywhere``."""
         seen: set[tuple[int, int]] = set()
         waiting = [""]
+        trouble: OSError | None = None
         while waiting:
             directory = waiting.pop()
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 found = os.stat(self._path(directory))
-                if (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    if owner := self._owner(directory):
-                        yield directory, owner
-                    waiting += self._directories_in(directory)
+                if (found.st_dev, found.st_ino) in seen:
+                    continue
+                seen.add((found.st_dev, found.st_ino))
+                is_folder = self._owner(directory) is not None
+                below, files = self._listed(directory)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in OF_ONE_FOLDER:
+                    raise
+                trouble = trouble or error
+                continue
+            yield directory, files
+            passed_by = PARTS if is_folder or not everywhere else ()
+            waiting += [_join(directory, name) for name in reversed(below) if name not in passed_by]
+        if trouble is not None:
+            raise trouble
 
-    def _directories_in(self, directory: str) -> list[str]:
-        """The directories that may be or hold folders, the last first."""
+    def _listed(self, directory: str) -> tuple[list[str], list[str]]:
+        """The names of the directories in it, and of the files."""
+        below: list[str] = []
+        files: list[str] = []
         with os.scandir(self._path(directory)) as entries:
-            below = sorted(entry.name for entry in entries if entry.name not in (*PARTS, ".haul") and entry.is_dir())
-        return [f"{directory}/{name}" if directory else name for name in reversed(below)]
+            for entry in entries:
+                (below if entry.is_dir() else files).append(entry.name)
+        if not directory:
+            below = [name for name in below if name not in _NOT_OURS]
+        return sorted(below), sorted(files)
+
+    def _place(self, directory: str) -> Place | None:
+        """The folder that the Maildir is, as its sidecar tells; None when it tells nothing, or is gone."""
+        facts = _read(f"{self._path(directory)}/{FOLDER_SIDECAR}")
+        owner = _owner_in(facts)
+        if facts is None or owner is None:
+            return None
+        path, kind = facts.get("path"), facts.get("kind")
+        folder = RemoteFolder(
+            owner.raw,
+            tuple(map(str, path)) if isinstance(path, list) else tuple(directory.split("/")[1:]),
+            FolderKind(str(kind)) if kind in FOLDER_ORDER else FolderKind.OTHER,
+        )
+        return Place(owner.identity, str(facts.get("account", "")), folder, directory)
 
     # --- choosing ---
 
@@ -128,20 +186,27 @@ class Places:
     def _base(self, identity: str, account: str) -> str:
         """The account's directory; it keeps its name when the account's label changes."""
         if identity not in self._bases:
-            self._bases[identity] = self._find_base(identity) or self._make_base(identity, account)
+            self._bases[identity] = self._find_base(identity, account) or self._make_base(identity, account)
         return self._bases[identity]
 
-    def _find_base(self, identity: str) -> str | None:
+    def _find_base(self, identity: str, account: str) -> str | None:
+        """A directory that cannot be looked into is in nobody's way but that of the account whose name it has."""
         for name in self._below(""):
-            if (facts := _read(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")) and facts.get("identity") == identity:
+            try:
+                facts = _read(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")
+            except PermissionError:
+                if name in _base_names(identity, account):
+                    raise
+                continue
+            if facts and facts.get("identity") == identity:
                 return name
         return None
 
     def _make_base(self, identity: str, account: str) -> str:
-        name = names.escape(account)
+        name, with_hash = _base_names(identity, account)
         free = not os.path.exists(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")
         if not (free and _is_apart(name, self._below(""))):
-            name = names.hashed(name, identity.encode("utf-8", "surrogatepass"))
+            name = with_hash
         self._disk.make_directory(self._path(name), self._modes.directory, self._modes.group)
         self._disk.sync_directory(self._root)
         self._write(self._path(name), ACCOUNT_SIDECAR, {"version": 1, "identity": identity, "account": account})
@@ -190,12 +255,8 @@ class Places:
         return []
 
     def _owner(self, directory: str) -> Owner | None:
-        """Whose Maildir it is; None when nobody's, or when its sidecar cannot be read."""
-        facts = _read(f"{self._path(directory)}/{FOLDER_SIDECAR}")
-        try:
-            return Owner(str(facts["identity"]), base64.b64decode(str(facts["raw"]), validate=True)) if facts else None
-        except (KeyError, binascii.Error):
-            return None
+        """Whose Maildir it is; None when nobody's, or when its sidecar makes no sense."""
+        return _owner_in(_read(f"{self._path(directory)}/{FOLDER_SIDECAR}"))
 
     # --- making ---
 
@@ -211,7 +272,7 @@ class Places:
 
     def _write(self, path: str, name: str, facts: dict[str, object]) -> None:
         """A sidecar, whole or not at all, and durable."""
-        temporary = f"{path}/{name}.new"
+        temporary = f"{path}/{name}{UNFINISHED}"
         self._disk.unlink(temporary)
         self._disk.write(temporary, json.dumps(facts, indent=1).encode("ascii") + b"\n", self._modes.file)
         self._disk.sync_file(temporary)
@@ -220,6 +281,23 @@ class Places:
 
     def _path(self, directory: str) -> str:
         return f"{self._root}/{directory}" if directory else self._root
+
+
+def _owner_in(facts: dict[str, object] | None) -> Owner | None:
+    try:
+        return Owner(str(facts["identity"]), base64.b64decode(str(facts["raw"]), validate=True)) if facts else None
+    except (KeyError, binascii.Error):
+        return None
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _base_names(identity: str, account: str) -> tuple[str, str]:
+    """The names an account's directory may be given: the plain one, and one that no other account has."""
+    name = names.escape(account)
+    return name, names.hashed(name, _octets(identity))
 
 
 def _folder_facts(place: Place) -> dict[str, object]:

@@ -5,6 +5,8 @@ names, and ``Stage.recover`` finishes what a crash or an error cut off.
 
 **The order of a commit, and why.**
 
+0. *look*: there is room, and every directory can be written. What is known to fail fails here, and the bodies stay as they
+   are: they can be committed again, folder by folder.
 1. *write*: every body is a file of the stage. Nothing can be seen of it yet.
 2. *manifest*: one file that says which staged bytes are which item and where they go. It ends with its own hash, so that a
    torn one is known for what it is.
@@ -19,6 +21,9 @@ A crash before 3 is over leaves a manifest that is torn, or that names bytes tha
 A crash after it leaves a manifest whose every item is whole, under its staged or its final name: ``recover`` completes the
 renames and reports the group, until ``settle`` says that the rows are there.
 
+**A directory that cannot be written** while the stage can is ``FolderTrouble``, and harms no other: ``recover`` passes it
+over, and what is meant for it stays in the stage with its manifest until a later ``recover`` finds it mended.
+
 **When a sync fails**, the kernel may have dropped the bytes and called the pages clean, and asking again would be answered
 with success. So nothing that was staged before is believed: the group is thrown away, and so are large bodies that were
 being written meanwhile. For the same reason ``recover`` writes staged bytes anew before it syncs them.
@@ -30,20 +35,30 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar, TypeVarTuple
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
 from hauld.model import Body, Placed
 from hauld.stores import manifest as manifests
 from hauld.stores.bodies import MemoryBody, SpilledBody, Spool
-from hauld.stores.durable import Disk, sha256_of
+from hauld.stores.durable import OF_ONE_FOLDER, Disk, FolderTrouble, sha256_of
 from hauld.stores.manifest import Entry
 
 FEW = 4
 """So many files (a manifest is one of them), or directories, are synced one by one: a sync of the whole file system also
 waits for what others write there."""
+
+PROBE = bytes(16 * 1024)
+"""What is written to see whether anything can be: more than any file system keeps beside a file's name."""
+
+ROOM_TO_GO_ON = 1 << 20
+"""Bytes for which there has to be room, beside what is kept free, before work that stopped for want of it goes on: else every
+small file that fits would have a whole batch fetched again."""
+
+ItemId: TypeAlias = tuple[str, bytes, str, str, str]
+"""Identity, folder, epoch, key and path: two items may share a path."""
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -73,6 +88,7 @@ class Stage:
         self._mode = mode
         self._descriptor = -1
         self._whole = False
+        self._recovered: dict[str, list[Entry]] = {}  # manifests that were reported, with the entries that were passed over
 
     def open(self) -> None:
         """The directory is there; errors of its file system are noticed from now on."""
@@ -87,14 +103,35 @@ class Stage:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    @contextlib.contextmanager
+    def of_folder(self, directory: str) -> Iterator[None]:
+        """What fails in here for the sake of ``directory`` alone, while the stage can be written, is ``FolderTrouble``."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, FolderTrouble) or error.errno not in OF_ONE_FOLDER or not self._is_writable():
+                raise
+            raise FolderTrouble(error.errno, error.strerror, error.filename or directory) from error
+
+    def probe(self) -> None:
+        """Raise what a commit would meet now."""
+        self._spool.check_room(ROOM_TO_GO_ON, files=2)
+        name = self._spool.name()
+        try:
+            self._disk.write(self._path(name), PROBE, self._mode)
+            self._sync([name])
+        finally:
+            self._throw_away([name])
+
     # --- commit: the order is told above ---
 
     def commit(self, moves: Sequence[Move]) -> str:
-        """Steps 1 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
+        """Steps 0 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
 
-        When this raises before the first rename, nothing of the group is left. When it raises later, the group is what it
-        would be after a crash: durable, and reported by ``recover``.
+        When this raises in step 0, the bodies are untouched; when it raises before the first rename, nothing of the group is
+        left. When it raises later, the group is what it would be after a crash: durable, and reported by ``recover``.
         """
+        self._look(moves)
         entries = [Entry(self._name_for(move.body), move.target, move.placed) for move in moves]
         manifest = f"{self._spool.name()}{manifests.SUFFIX}"
         try:
@@ -115,6 +152,14 @@ class Stage:
     def forget(self, manifest: str) -> None:
         """Step 6."""
         self._disk.unlink(self._path(manifest))
+
+    def _look(self, moves: Sequence[Move]) -> None:
+        """Step 0."""
+        in_memory = [move.body.size for move in moves if isinstance(move.body, MemoryBody)]
+        self._spool.check_room(sum(in_memory), files=len(in_memory) + 1)
+        for directory in dict.fromkeys(os.path.dirname(move.target) for move in moves):
+            with self.of_folder(self._target(directory)):
+                self._disk.check_writable(self._target(directory))
 
     def _put(self, move: Move, path: str) -> None:
         """The body is a file of the stage, with its time."""
@@ -140,13 +185,18 @@ class Stage:
 
     def _land(self, entries: Sequence[Entry]) -> None:
         """Everything staged has its final name, durably."""
-        crossed = [self._rename(entry) for entry in entries]
-        directories = sorted({os.path.dirname(entry.target) for entry in entries})
-        if self._whole and len(directories) > FEW and not any(crossed):
+        groups = _by_directory(entries)
+        crossed = False
+        for directory, group in groups.items():
+            with self.of_folder(self._target(directory)):
+                for entry in group:
+                    crossed |= self._rename(entry)
+        if self._whole and len(groups) > FEW and not crossed:
             self._disk.sync_file_system(self._descriptor)
         else:
-            for directory in directories:
-                self._disk.sync_directory(self._target(directory))
+            for directory in groups:
+                with self.of_folder(self._target(directory)):
+                    self._disk.sync_directory(self._target(directory))
 
     def _rename(self, entry: Entry) -> bool:
         """Whether it had to cross to another device (a folder that is a mount of its own): then through a file beside the
@@ -176,37 +226,46 @@ class Stage:
 
     def recover(self, locate: Callable[[Collection[str]], Mapping[str, str]]) -> list[Placed]:
         """Finish what manifests name: what is whole under its final name (``locate`` tells where files are now, other
-        programs may have renamed them) or in the stage is reported; all else in the stage is swept. Can be cut off and asked
-        again."""
-        reported: dict[str, Placed] = {}
+        programs may have renamed them) or in the stage is reported; all else in the stage is swept, but what belongs to a
+        directory that cannot be written now. Can be cut off and asked again."""
+        waiting = self._manifests()
+        entries = [entry for named in waiting.values() for entry in named]
+        finished: set[ItemId] = set()
         again: list[Entry] = []
-        landed: set[str] = set()
-        entries = self._entries()
-        located = locate({entry.placed.path for entry in entries})
-        for entry in entries:
-            self._disk.unlink(self._beside(entry))
-            if entry.placed.path in reported:
-                continue
-            target = located.get(entry.placed.path)
-            if target is not None and _is_whole(self._target(target), entry.placed):
-                landed.add(os.path.dirname(target))
-            elif copied := self._written_again(entry):
-                again.append(copied)
-            else:
-                continue
-            reported[entry.placed.path] = entry.placed
+        passed_over: set[str] = set()
+        for directory, group in _by_directory(entries).items():
+            with self._or_pass_over(directory, passed_over):
+                landed, copied = self._look_after(group, locate)
+                finished |= landed
+                again += copied
         if again:
             self._sync([entry.staged for entry in again])
-            self._land(again)
-        for directory in sorted(landed):
-            self._disk.sync_directory(self._target(directory))
+        for directory, group in _by_directory(again).items():
+            with self._or_pass_over(directory, passed_over):
+                self._land(group)
+                finished |= {_item(entry.placed) for entry in group}
+        reported = {
+            _item(entry.placed): entry.placed
+            for entry in entries
+            if _item(entry.placed) in finished and _directory(entry) not in passed_over
+        }
+        self._recovered = {
+            name: [entry for entry in named if _directory(entry) in passed_over] for name, named in waiting.items()
+        }
         self.sweep()
         return list(reported.values())
 
     def settle(self) -> None:
-        """What ``recover`` reported is in the ledger."""
-        for name in self._manifests():
+        """What ``recover`` reported is in the ledger. A manifest goes, and where some of it was passed over, a shorter one
+        takes its place."""
+        waiting = self._manifests()
+        for name, left in self._recovered.items():
+            if left == waiting.get(name):
+                continue
+            if left:
+                self._write_manifest(left)
             self.forget(name)
+        self._recovered = {}
         self.sweep()
 
     def sweep(self) -> None:
@@ -216,13 +275,52 @@ class Stage:
             if name not in kept:
                 self._disk.unlink(self._path(name))
 
+    def _look_after(
+        self, group: Sequence[Entry], locate: Callable[[Collection[str]], Mapping[str, str]]
+    ) -> tuple[set[ItemId], list[Entry]]:
+        """Of the entries of one directory: the items that have their final names, durably, and those that are to get them."""
+        located = locate({entry.placed.path for entry in group})
+        directories: set[str] = set()
+        landed: set[ItemId] = set()
+        again: dict[ItemId, Entry] = {}
+        for entry in group:
+            self._disk.unlink(self._beside(entry))
+            item, target = _item(entry.placed), located.get(entry.placed.path)
+            if item in landed or item in again:
+                continue
+            if target is not None and _is_whole(self._target(target), entry.placed):
+                landed.add(item)
+                directories.add(os.path.dirname(target))
+            elif copied := self._written_again(entry):
+                again[item] = copied
+        for directory in sorted(directories):
+            self._disk.sync_directory(self._target(directory))
+        return landed, list(again.values())
+
+    @contextlib.contextmanager
+    def _or_pass_over(self, directory: str, passed_over: set[str]) -> Iterator[None]:
+        try:
+            with self.of_folder(self._target(directory)):
+                yield
+        except FolderTrouble:
+            passed_over.add(directory)
+
+    def _write_manifest(self, entries: Sequence[Entry]) -> None:
+        """A manifest of bytes that are durable already, as durable as they are."""
+        manifest = f"{self._spool.name()}{manifests.SUFFIX}"
+        try:
+            self._disk.write(self._path(manifest), manifests.encode(entries), self._mode)
+            self._sync([manifest])
+        except BaseException:
+            self._throw_away([manifest])
+            raise
+
     def _written_again(self, entry: Entry) -> Entry | None:
         """The same bytes in a new file, so that a sync of it proves something; None unless they are whole and their folder
         is still there."""
         copied = replace(entry, staged=self._spool.name())
-        if not os.path.isdir(self._target(os.path.dirname(entry.target))):
-            return None
         try:
+            self._disk.check_writable(self._target(_directory(entry)))
             size, sha256 = self._disk.copy(self._path(entry.staged), self._path(copied.staged), self._mode)
         except FileNotFoundError:
             return None
@@ -241,6 +339,13 @@ class Stage:
                 if entries is not None:
                     found[name] = entries
         return found
+
+    def _is_writable(self) -> bool:
+        try:
+            self._disk.check_writable(self._directory)
+        except OSError:
+            return False
+        return True
 
     # --- names ---
 
@@ -273,6 +378,23 @@ async def uncut(pool: ThreadPoolExecutor, step: Callable[[*Ts], R], *args: *Ts) 
         running.exception()
         raise cancelled
     return running.result()
+
+
+def _directory(entry: Entry) -> str:
+    """Where it goes, below the root."""
+    return os.path.dirname(entry.target)
+
+
+def _by_directory(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """In the order of the directories' names."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=_directory):
+        groups.setdefault(_directory(entry), []).append(entry)
+    return groups
+
+
+def _item(placed: Placed) -> ItemId:
+    return placed.identity, placed.folder, placed.epoch, placed.key, placed.path
 
 
 def _is_whole(path: str, placed: Placed) -> bool:

@@ -1,0 +1,133 @@
+"""What any store has below its root before it holds anything: the lock, the mark of its format, the stage, the threads.
+
+root/.haul/lock             held while a daemon has the tree
+root/.haul/format           which store wrote it
+root/.haul/stage/           bytes that wait, and manifests
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from haulapi.faults import Exit
+from hauld.errors import Fatal, Transient
+from hauld.model import Deposit, Placed
+from hauld.stores import formats
+from hauld.stores.bodies import Spool, ended
+from hauld.stores.durable import Disk, disk_trouble
+from hauld.stores.places import Modes
+from hauld.stores.stage import FEW, Stage, uncut
+
+OWN = ".haul"
+"""Below the root: what is the daemon's own."""
+
+THREADS = 3
+"""One for the commit, and some so that large bodies and readers need not wait for it."""
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+class Tree:
+    """The directory of a store of the format ``name``. A body is held in memory up to ``memory_limit`` bytes; ``keep_free``
+    is how many stay free on its file system, 0 for no care."""
+
+    def __init__(self, root: Path, name: str, disk: Disk, modes: Modes, memory_limit: int, keep_free: int) -> None:
+        self.root = os.fspath(root)
+        self.own = f"{self.root}/{OWN}"
+        self.disk = disk
+        self.modes = modes
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self.spool = Spool(f"{self.own}/stage", disk, self.pool, modes.file, memory_limit, keep_free)
+        self.stage = Stage(self.root, f"{self.own}/stage", disk, self.spool, modes.file)
+        self._name = name
+        self._lock = -1
+        self._descriptor = -1
+        self._whole = False
+
+    def open(self) -> None:
+        """In a thread: all of it is there, and ours. Raises ``Fatal`` when another process has it, or another format."""
+        above = os.path.dirname(os.path.abspath(self.root))
+        os.makedirs(above, exist_ok=True)
+        if not os.path.isdir(self.root):
+            self.make_directory(self.root)
+        for directory in (self.own, f"{self.own}/stage"):
+            self.make_directory(directory)
+        self._lock = os.open(f"{self.own}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            formats.claim(self.root, self._name, self.disk, self.modes.file)
+            self.stage.open()
+            self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BlockingIOError:
+            self._unlock()
+            raise Fatal(
+                "locked",
+                f"Another process has the store in {self.root}.",
+                hint="Only one daemon may write there: stop the other one, or give this one another path in [store].",
+                exit_code=Exit.TRY_AGAIN,
+            ) from None
+        except BaseException:
+            self._unlock()
+            raise
+        self._whole = self.disk.can_sync_file_system(self.root)
+
+    async def close(self) -> None:
+        """Idempotent. What cannot be tidied now is swept by the next recovery."""
+        await self.spool.give_up()
+        await asyncio.to_thread(self.pool.shutdown)
+        await asyncio.to_thread(self.stage.close)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._unlock()
+
+    def sync(self, files: Collection[str], directories: Collection[str]) -> None:
+        """These files and the names in these directories last, all below the root, which is ``""``."""
+        try:
+            if self._whole and len(files) + len(directories) > FEW:
+                self.disk.sync_file_system(self._descriptor)
+            else:
+                for file in files:
+                    self.disk.sync_file(f"{self.root}/{file}")
+                for directory in directories:
+                    self.disk.sync_directory(f"{self.root}/{directory}" if directory else self.root)
+        except OSError:
+            self.spool.distrusted += 1  # whatever the sync was about
+            raise
+
+    def make_directory(self, path: str) -> None:
+        """The directory is there, durable in the one above."""
+        self.disk.make_directory(path, self.modes.directory, self.modes.group)
+        self.disk.sync_directory(os.path.dirname(os.path.abspath(path)))
+
+    @asynccontextmanager
+    async def committed(
+        self, group: Sequence[Deposit], commit: Callable[[Sequence[Deposit]], tuple[str, Sequence[Placed]]]
+    ) -> AsyncIterator[Sequence[Placed]]:
+        """``Store.commit``, once ``commit`` has made the group durable in a thread: it returns the name of the manifest."""
+        await ended([deposit.body for deposit in group])
+        manifest, placed = await self.run(commit, group, doing=f"store {len(group)} items in {self.root}")
+        yield placed
+        with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
+            await self.run(self.stage.forget, manifest, doing=f"tidy the stage in {self.own}")
+
+    async def run(self, step: Callable[[*Ts], R], *args: *Ts, doing: str) -> R:
+        """The step in a thread, never cut in half; trouble with the disk in words."""
+        try:
+            return await uncut(self.pool, step, *args)
+        except OSError as error:
+            raise disk_trouble(error, doing) from error
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
