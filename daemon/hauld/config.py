@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import grp
+import importlib.util
 import ipaddress
 import os
 import pwd
@@ -56,13 +57,16 @@ class DaemonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """``[store]``: where bytes go. ``mode`` is that of files."""
+    """``[store]``: where bytes go. ``mode`` is that of files; ``keep_free`` is in bytes, 0 for none. ``layout`` is for Maildirs
+    only, ``compression`` for ``eml``."""
 
-    format: Annotated[str, one_of("maildir", later=["eml"])] = "maildir"
+    format: Annotated[Literal["maildir", "eml"], one_of("maildir", "eml")] = "maildir"
     layout: Annotated[Literal["nested", "maildir++"], one_of("nested", "maildir++")] = "nested"
+    compression: Annotated[Literal["none", "zstd"], one_of("none", "zstd")] = "none"
     path: Annotated[Path, LOCATION]
     group: Annotated[str | None, TEXT] = None
     mode: Annotated[int, MODE] = 0o640
+    keep_free: Annotated[int, SIZE_OR_NOTHING] = 64 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +228,8 @@ def missing_here(config: Config) -> list[Problem]:
     found: list[Problem] = []
     if config.store.group is not None and not _group_exists(config.store.group):
         found.append(Problem(None, "store.group", "there is no such group on this machine"))
+    if config.store.compression == "zstd" and importlib.util.find_spec("zstandard") is None:
+        found.append(Problem(None, "store.compression", "needs the Python package zstandard: pip install 'hauld[zstd]'"))
     for account in config.accounts.values():
         for key in ("ca_file", "client_cert", "client_key", "password_file"):
             file = getattr(account, key)
@@ -318,6 +324,7 @@ class _Reading:
         daemon.setdefault("socket", _default_socket(daemon["state"], self.environment))
         store.setdefault("path", daemon["state"].parent / "mail")
         self.check_paths(daemon, store)
+        self.check_format(store)
         if retry.get("initial", RetryConfig.initial) > retry.get("max", RetryConfig.max):
             self.problem("retry.initial", "must not be longer than retry.max")
         if self.problems:
@@ -442,6 +449,13 @@ class _Reading:
             self.problem("daemon.socket", "is the same path as daemon.state")
         if len(os.fsencode(daemon["socket"])) > LONGEST_SOCKET_PATH:
             self.problem("daemon.socket", f"is longer than the {LONGEST_SOCKET_PATH} bytes a socket's path may have")
+
+    def check_format(self, store: Mapping[str, Any]) -> None:
+        """What only one of the formats has is not asked of another."""
+        stored_as = store.get("format", StoreConfig.format)
+        for key, belongs_to in (("layout", "maildir"), ("compression", "eml")):
+            if stored_as != belongs_to and store.get(key, getattr(StoreConfig, key)) != getattr(StoreConfig, key):
+                self.problem(f"store.{key}", f'is for format = "{belongs_to}"')
 
     def check_password_file(self, name: str, path: Path) -> None:
         """A password that others can read is no secret. Whether the file is there is seen when it is needed."""
@@ -590,6 +604,10 @@ def _size_or_none(text: str) -> int | None:
     return None if text == "none" else parse_size(text)
 
 
+def _size_or_nothing(text: str) -> int:
+    return 0 if text == "none" else parse_size(text)
+
+
 def _mode(text: str) -> int:
     mode = int(text, 8)
     if mode & 0o600 != 0o600 or mode & 0o113:
@@ -654,6 +672,7 @@ SWITCH = Form("true or false, without quotes", bool)
 DURATION = Form('a duration such as "90s", "15m", "1h30m" or "1d"', str, parse_duration)
 SIZE = Form('a size such as "16 MiB" or "25 MB"', str, parse_size)
 SIZE_OR_NONE = Form('a size such as "16 MiB" or "25 MB", or "none"', str, _size_or_none)
+SIZE_OR_NOTHING = Form('a size such as "64 MiB" or "1 GB", or "none"', str, _size_or_nothing)
 MODE = Form('a file mode in quotes such as "0640"', Annotated[str, msgspec.Meta(pattern=r"^0?[0-7]{3}\Z")], _mode)
 LOCATION = Form("a path in quotes", _LINE, _location)
 HOST = Form(

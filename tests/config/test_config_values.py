@@ -94,7 +94,9 @@ def test_sizes_of_both_kinds_and_with_fractions():
         ("[store]\nmode = '0755'", "nobody execute"),
         ("[store]\nmode = '0646'", "others not write"),
         ("[store]\nmode = '0440'", "the owner read and write"),
-        ("[store]\nformat = 'mbox'", '"maildir"'),
+        ("[store]\nformat = 'mbox'", '"maildir" or "eml"'),
+        ("[store]\ncompression = 'gzip'", '"none" or "zstd"'),
+        ("[store]\nkeep_free = 64", 'a size such as "64 MiB"'),
         ("[retry]\ninitial = '2'", 'a duration such as "90s"'),
     ],
 )
@@ -142,9 +144,20 @@ def test_what_a_later_version_can_do_is_never_silently_ignored(tmp_path, line, k
     assert "is not available in this version" in messages(write_config(tmp_path, ACCOUNT + line))["work", key]
 
 
-def test_the_store_format_of_a_later_version_is_named_as_such(tmp_path):
-    found = messages(write_config(tmp_path, "[store]\nformat = 'eml'"))
-    assert found[None, "store.format"] == '"eml" is not available in this version; use "maildir"'
+@pytest.mark.parametrize(
+    ("lines", "key", "words"),
+    [
+        ("compression = 'zstd'", "compression", 'is for format = "eml"'),
+        ("format = 'eml'\nlayout = 'maildir++'", "layout", 'is for format = "maildir"'),
+    ],
+)
+def test_what_only_one_format_of_the_store_has_is_not_asked_of_the_other(tmp_path, lines, key, words):
+    assert messages(write_config(tmp_path, f"[store]\n{lines}")) == {(None, f"store.{key}"): words}
+
+
+def test_the_store_keeps_each_message_once_and_compressed_where_asked_to(tmp_path):
+    store = load(write_config(tmp_path, "[store]\nformat = 'eml'\ncompression = 'zstd'\nkeep_free = 'none'"), HOME).store
+    assert (store.format, store.compression, store.keep_free) == ("eml", "zstd", 0)
 
 
 # --- defaults ------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ FORBIDDEN = {
     "hauld.stores": ("hauld.sources", "hauld.state"),
     "hauld.state": ("hauld.sources", "hauld.stores"),
     # the engine works with what the ports promise; app.py does the introductions
-    "hauld.engine": ("hauld.sources.imap", "hauld.stores.maildir", "hauld.state.sqlite"),
+    "hauld.engine": ("hauld.sources.imap", "hauld.stores.maildir", "hauld.stores.eml", "hauld.state.sqlite"),
     # the door knows commands by their contract and by a protocol of its own, not the engine behind them
     "hauld.rpc": ("hauld.engine", "hauld.sources", "hauld.stores", "hauld.state"),
 }
@@ -77,6 +77,7 @@ HOMES = {
     "keyring": ("hauld.secrets",),
     "tomllib": ("hauld.config",),
     "pymap": ("hauld.demo.server",),
+    "zstandard": ("hauld.stores.packing",),
     "click": ("hauld.cli", "hauld.demo", "haulctl"),
     "rich": ("haulctl",),
 }

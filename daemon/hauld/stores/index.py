@@ -1,0 +1,314 @@
+r"""What each folder of a content-addressed store holds: an index, which is a file that only grows, a line for each item.
+
+    root/index/work/INBOX.json
+
+    {"identity":"imap://me@example.org","account":"work","raw":"SU5CT1g=","path":["INBOX"],"kind":"inbox","check":"5f0c9d1e"}
+    {"epoch":"7","key":"7.1","sha256":"9f86d081...","size":4,"date":1700000000000,"flags":["\\Seen"],"check":"1c291ca3"}
+
+The first line says whose it is; one like it may come again when the folder is shown under another name. Of two lines about
+the same bytes of one item the later counts. Every line ends in a check of what stands before it, so a line that was cut off
+by a crash is known, and cut away when the next one is appended; one that was damaged at rest is passed over. A line proves
+nothing by itself: it may have come without the bytes that it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hauld.model import FolderKind, Place, RemoteFolder
+from hauld.stores import names
+from hauld.stores.durable import Disk
+from hauld.stores.places import Modes
+
+INDEX = "index"
+SUFFIX = ".json"  # with it the longest name has 143 bytes
+
+LONGEST_LINE = 1 << 20
+"""Bytes; what is longer was not written here."""
+
+_CHECK = b',"check":"'
+_SIZE = b',"size":'  # what stands before it tells one item from another; no text in a line can hold it unescaped
+_OWNER = b'{"identity":'
+
+
+class GrowingDisk(Disk):
+    """A disk with the one call that a file which only grows needs."""
+
+    def reopen(self, path: str, length: int) -> int:
+        """A descriptor that appends to a file that is there, after its first ``length`` bytes: what follows is cut away."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != length:
+                os.ftruncate(descriptor, length)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+@dataclass(frozen=True)
+class Line:
+    """One item of a folder. ``date`` is Unix milliseconds, or None."""
+
+    epoch: str
+    key: str
+    sha256: str
+    size: int
+    date: int | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class _Known:
+    """An index that has been read: its facts, how far it is to be believed, and lines that a commit which failed has left."""
+
+    facts: dict[str, Any] | None
+    end: int
+    unused: set[bytes]
+
+
+class Indexes:
+    """The indexes below ``root``. Blocking; called in any thread."""
+
+    def __init__(self, root: str, disk: GrowingDisk, modes: Modes) -> None:
+        self._root = root
+        self._disk = disk
+        self._modes = modes
+        self._known: dict[str, _Known] = {}
+        self._owners: dict[tuple[str, bytes], str] | None = None
+        self._writing = threading.RLock()
+
+    # --- places ---
+
+    def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
+        """The folder's index, durable."""
+        with self._writing:
+            if self._owners is None:
+                self._owners = self._read_owners()
+            chosen = self._owners.get((identity, folder.raw))
+            if chosen is None and directory is not None and is_index(directory) and directory not in self._owners.values():
+                chosen = directory  # it is gone, or no longer tells whose it is
+            place = Place(identity, account, folder, chosen or self._choose(identity, account, folder))
+            self.restore(place)
+            self._owners[identity, folder.raw] = place.directory
+            return place
+
+    def restore(self, place: Place) -> None:
+        """The index is there, durable, and says what is true of the folder."""
+        path = self._path(place.directory)
+        with self._writing:
+            if not os.path.lexists(path):
+                self._make(place.directory)
+            if self._know(place.directory).facts != _facts(place):
+                self._append(place.directory, _encode(_facts(place)))
+                self._disk.sync_file(path)
+                self._know(place.directory).facts = _facts(place)
+
+    def places(self) -> Iterator[Place]:
+        """Every folder that has an index, as the index tells it."""
+        for directory in self._all():
+            facts = None
+            for line in self._lines(directory):
+                if line.startswith(_OWNER):
+                    facts = json.loads(line)
+            if place := _place(facts, directory):
+                yield place
+
+    # --- lines ---
+
+    def add(self, directory: str, lines: Sequence[Line]) -> bool:
+        """Append lines; those that were appended for a commit which failed are there already. Whether the index grew, so
+        that it has to be synced before anything may rest on it."""
+        with self._writing:
+            unused = self._know(directory).unused
+            fresh = [line for line in map(_encode_line, lines) if line not in unused]
+            if fresh:
+                self._append(directory, b"".join(fresh))
+                unused.update(fresh)
+            return bool(fresh)
+
+    def used(self, directory: str) -> None:
+        """What its lines say has come true."""
+        with self._writing:
+            self._know(directory).unused.clear()
+
+    def distrust(self, directory: str) -> None:
+        """What was appended last may not last: read it again, and append what is to be there."""
+        with self._writing:
+            self._known.pop(directory, None)
+
+    def items(self, place: Place) -> Iterator[Line]:
+        """Every item that a line tells of, once for each of its bodies, in the order of their last lines."""
+        last: dict[bytes, int] = {}
+        for number, line in enumerate(self._lines(place.directory)):
+            last[_which(line)] = number
+        for number, line in enumerate(self._lines(place.directory)):
+            if last.get(_which(line)) == number and not line.startswith(_OWNER):
+                yield _decode_line(line)
+
+    # --- reading ---
+
+    def _know(self, directory: str) -> _Known:
+        """What the index says; read again when somebody has made it shorter."""
+        found = self._known.get(directory)
+        if found is None or os.stat(self._path(directory)).st_size < found.end:
+            known = _Known(None, 0, set())
+            with open(self._path(directory), "rb") as reader:
+                position = 0
+                while line := reader.readline(LONGEST_LINE):
+                    position += len(line)
+                    if (text := _checked(line)) is not None:
+                        known.end = position
+                        if text.startswith(_OWNER):
+                            known.facts = json.loads(text)
+            self._known[directory] = known
+        return self._known[directory]
+
+    def _lines(self, directory: str) -> Iterator[bytes]:
+        """The lines that are whole, without their checks; none when the index is gone."""
+        with contextlib.suppress(FileNotFoundError), open(self._path(directory), "rb") as reader:
+            while line := reader.readline(LONGEST_LINE):
+                if (text := _checked(line)) is not None:
+                    yield text
+
+    def _read_owners(self) -> dict[tuple[str, bytes], str]:
+        """Whose each index is, as its first line tells, or the first that is whole."""
+        found: dict[tuple[str, bytes], str] = {}
+        for directory in self._all():
+            first = next((line for line in self._lines(directory) if line.startswith(_OWNER)), None)
+            if first is not None and (place := _place(json.loads(first), directory)):
+                found.setdefault((place.identity, place.folder.raw), directory)
+        return found
+
+    def _all(self) -> Iterator[str]:
+        for account in sorted(self._below(INDEX)):
+            for name in sorted(self._below(f"{INDEX}/{account}")):
+                if name.endswith(SUFFIX):
+                    yield f"{INDEX}/{account}/{name}"
+
+    def _below(self, directory: str) -> list[str]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.listdir(self._path(directory))
+        return []
+
+    # --- writing ---
+
+    def _append(self, directory: str, data: bytes) -> None:
+        known = self._known.pop(directory)  # what is cut off half-way is read again
+        descriptor = self._disk.reopen(self._path(directory), known.end)
+        try:
+            self._disk.append(descriptor, data)
+        finally:
+            os.close(descriptor)
+        known.end += len(data)
+        self._known[directory] = known
+
+    def _make(self, directory: str) -> None:
+        """An empty index, durable as far as its name goes."""
+        self._known.pop(directory, None)
+        account = os.path.dirname(directory)
+        for made in (INDEX, account):
+            self._disk.make_directory(self._path(made), self._modes.directory, self._modes.group)
+            self._disk.sync_directory(os.path.dirname(self._path(made)))
+        self._disk.write(self._path(directory), b"", self._modes.file)
+        self._disk.sync_directory(self._path(account))
+
+    def _choose(self, identity: str, account: str, folder: RemoteFolder) -> str:
+        """A name that is nobody's, and that no file system takes for another's."""
+        base = f"{INDEX}/{names.escape(account)}"
+        name = names.escape("/".join(folder.path))
+        taken = {names.likeness(other.removesuffix(SUFFIX)) for other in self._below(base) if not self._is_free(base, other)}
+        if names.likeness(name) in taken:
+            name = names.hashed(name, identity.encode("utf-8", "surrogatepass") + b"\0" + folder.raw)
+        return f"{base}/{name}{SUFFIX}"
+
+    def _is_free(self, base: str, name: str) -> bool:
+        """Whether it is an index that was begun and says nothing yet."""
+        path = self._path(f"{base}/{name}")
+        return name.endswith(SUFFIX) and os.path.isfile(path) and next(self._lines(f"{base}/{name}"), None) is None
+
+    def _path(self, directory: str) -> str:
+        return f"{self._root}/{directory}"
+
+
+def is_index(path: str) -> bool:
+    """Whether a path below the root is an index, by its name."""
+    parts = path.split("/")
+    return len(parts) == 3 and parts[0] == INDEX and parts[1] not in ("", ".", "..") and parts[2].endswith(SUFFIX)
+
+
+# --- lines as bytes ------------------------------------------------------------------------------------------------
+
+
+def _encode(facts: Mapping[str, Any]) -> bytes:
+    text = json.dumps(facts, separators=(",", ":")).encode("ascii")[:-1]
+    return text + _check(text)
+
+
+def _checked(line: bytes) -> bytes | None:
+    """The JSON of a line without its check; None when the line is not what was written."""
+    text = line.rpartition(_CHECK)[0]
+    return text + b"}" if text and line[len(text) :] == _check(text) else None
+
+
+def _check(text: bytes) -> bytes:
+    return b'%s%08x"}\n' % (_CHECK, zlib.crc32(text))
+
+
+def _encode_line(line: Line) -> bytes:
+    return _encode(
+        {
+            "epoch": line.epoch,
+            "key": line.key,
+            "sha256": line.sha256,
+            "size": line.size,
+            "date": line.date,
+            "flags": line.flags,
+        }
+    )
+
+
+def _decode_line(text: bytes) -> Line:
+    facts = json.loads(text)
+    return Line(facts["epoch"], facts["key"], facts["sha256"], facts["size"], facts["date"], tuple(facts["flags"]))
+
+
+def _which(text: bytes) -> bytes:
+    """Equal for lines about the same bytes of the same item: short, since all of a folder are held at once."""
+    return hashlib.blake2b(text.partition(_SIZE)[0], digest_size=12).digest()
+
+
+# --- whose an index is ---------------------------------------------------------------------------------------------
+
+
+def _facts(place: Place) -> dict[str, Any]:
+    return {
+        "identity": place.identity,
+        "account": place.account,
+        "raw": base64.b64encode(place.folder.raw).decode("ascii"),
+        "path": list(place.folder.path),
+        "kind": str(place.folder.kind),
+        "version": 1,
+    }
+
+
+def _place(facts: dict[str, Any] | None, directory: str) -> Place | None:
+    """The place that the facts tell; None when they make no sense."""
+    if facts is None:
+        return None
+    try:
+        raw = base64.b64decode(facts["raw"], validate=True)
+        folder = RemoteFolder(raw, tuple(facts["path"]), FolderKind(facts["kind"]))
+        return Place(facts["identity"], facts["account"], folder, directory)
+    except (KeyError, ValueError, binascii.Error):
+        return None
