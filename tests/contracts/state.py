@@ -14,22 +14,26 @@ import pytest
 from hauld.errors import Refused, StaleCursor
 from hauld.model import (
     MOVES,
+    Conflict,
     Counters,
     Dates,
     Event,
     Folder,
     FolderKind,
+    Found,
     Item,
     ItemStatus,
     Job,
     JobStatus,
     Page,
     Phase,
+    Place,
     Placed,
     RemoteFolder,
     RemoteItem,
     Setback,
     Stored,
+    StoredItem,
     Strategy,
     Trouble,
 )
@@ -75,6 +79,20 @@ def placed(uid: int, epoch: str = "7", folder: bytes = INBOX.raw, size: int | No
     return Placed(IDENTITY, folder, epoch, f"{epoch}.{uid}", size, f"{uid:064x}", f"{folder.decode()}/{epoch}.{uid}")
 
 
+INBOX_PLACE = Place(IDENTITY, "ann", INBOX, "INBOX")
+
+
+def other(uid: int, digit: str = "f", epoch: str = "7") -> Placed:
+    """Other bytes under the same key: 999 of them, in a file of their own."""
+    return replace(placed(uid, epoch), size=999, sha256=digit * 64, path=f"INBOX/{epoch}.{uid}.{digit}")
+
+
+def found(uids: Iterable[int], epoch: str = "7", **more: object) -> list[Found]:
+    """Files of these items, with the half of the hash that names tell."""
+    halves = [replace(placed(uid, epoch), sha256=placed(uid).sha256[:32]) for uid in uids]
+    return [replace(Found(half.path, half.size, half), **more) for half in halves]  # type: ignore[arg-type]
+
+
 @dataclass
 class Scene:
     """An account with two folders and a job, and the usual steps on the way of an item."""
@@ -107,7 +125,9 @@ class Scene:
         return next(item for item in items if item.key == f"{epoch}.{uid}")
 
     async def store(self, uids: Iterable[int], *, epoch: str = "7", job: Job | None = None) -> Committed:
-        group = [Stored(await self.number(uid, epoch, job), placed(uid, epoch)) for uid in uids]
+        items = await self.state.items((job or self.job).number, limit=1000)
+        numbers = {item.key: item.number for item in reversed(items)}
+        group = [Stored(numbers[f"{epoch}.{uid}"], placed(uid, epoch)) for uid in uids]
         return await self.state.record_group((job or self.job).number, group, ())
 
     async def set_back(self, uid: int, **more: bool) -> Committed:
@@ -117,6 +137,13 @@ class Scene:
     async def pending(self, job: Job | None = None) -> list[str]:
         items = await self.state.pending((job or self.job).number, self.inbox.number, below=None, limit=1000)
         return [item.key for item in items]
+
+    async def give_up(self, uid: int, epoch: str = "7") -> int:
+        setback = Setback(await self.number(uid, epoch), "damaged", "A bit of it is another.")
+        return await self.state.give_up([setback])
+
+    async def stored(self) -> dict[str, StoredItem]:
+        return {item.key: item for item in await self.state.stored(self.inbox.number, after=0, limit=1000)}
 
     async def told(self, kind: str) -> list[Event]:
         return [event for event in await self.state.events(0) if event.kind == kind]
@@ -328,6 +355,24 @@ class StateContract:
         assert refused.value.kind == "wrong_state"
         assert (await scene.state.move_job(scene.job.number, JobStatus.PAUSED, phase=Phase.LISTING)).phase is None
 
+    async def test_a_job_keeps_how_often_it_asks_for_one_item(self, scene: Scene) -> None:
+        async def ask(attempts: int | None) -> Job:
+            job, _ = await scene.state.create_job(
+                scene.account,
+                Strategy(),
+                live=True,
+                priority=2,
+                requester=None,
+                start=True,
+                idempotency_key=None,
+                attempts=attempts,
+            )
+            return job
+
+        for attempts in (None, 1, 9):
+            job = await ask(attempts)
+            assert job.attempts == (await scene.state.job(job.id)).attempts == attempts
+
     async def test_every_field_of_a_strategy_is_kept(self, scene: Scene) -> None:
         strategy = Strategy(
             "search", ("Work",), ("*/Old",), "2026-01-31", "2026-02-01", "bo\udcffb@example.org", 'to"', "Grüße \x00 *"
@@ -477,6 +522,34 @@ class StateContract:
         assert item.size == 101
         await scene.store([1], job=again)
         assert (await scene.state.counters(again.number)).bytes == 101
+
+    async def test_the_files_of_conflicts_are_purged_with_their_item(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.state.record_group(scene.job.number, [Stored(await scene.number(1), other(1))], ())
+        assert sorted(await scene.state.delete_job(scene.job.number, purge=True)) == ["INBOX/7.1", "INBOX/7.1.f"]
+        [event] = await scene.told("job.deleted")
+        assert event.data["purged"] == 1
+        again = await create(scene.state, scene.account)
+        await scene.state.want_known(again.number, scene.inbox.number)
+        assert (await scene.item(1, job=again)).conflicts == ()
+
+    async def test_a_file_that_another_stored_item_has_too_is_not_purged(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        keeper = await create(scene.state, scene.account)
+        await scene.state.want_keys(keeper.number, scene.inbox.number, "7", ["7.3"])
+        numbers = [await scene.number(uid) for uid in (1, 2, 3)]
+        paths = {1: "same", 2: "same", 3: "kept"}
+        group = [
+            Stored(number, replace(placed(uid), sha256="a" * 64, size=5, path=paths[uid]))
+            for number, uid in zip(numbers, (1, 2, 3), strict=True)
+        ]
+        await scene.state.record_group(scene.job.number, group, ())
+        conflict = [Stored(numbers[0], replace(other(1), path="kept")), Stored(numbers[2], replace(other(3), path="beside"))]
+        await scene.state.record_group(scene.job.number, conflict, ())
+        await scene.state.record_group(scene.job.number, [Stored(numbers[1], replace(other(2), path="beside"))], ())
+        assert list(await scene.state.delete_job(scene.job.number, purge=True)) == ["same"]
+        assert sorted(await scene.state.delete_job(keeper.number, purge=True)) == ["beside", "kept"]
 
     async def test_what_a_deleted_job_had_under_way_is_stored_for_nobody(self, scene: Scene) -> None:
         await scene.list([1])
@@ -1049,6 +1122,319 @@ class StateContract:
             assert await scene.state.counters(job.number) == Counters(total=2, downloaded=1, bytes=101)
         [event] = await scene.told("item.stored")
         assert (event.job, event.folder, event.data["count"]) == (None, "INBOX", 1)
+
+    # --- conflicts ---
+
+    async def test_P39_other_bytes_for_what_is_stored_are_a_conflict_and_the_first_stay(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2])
+        await scene.store([1, 2])
+        before = await scene.item(1)
+        seen = clock.pass_seconds(1)
+        stored = [Stored(before.number, other(1)), Stored(await scene.number(2), placed(2))]
+        for _ in range(2):
+            assert await scene.state.record_group(scene.job.number, stored, ()) == Committed(0)
+            clock.pass_seconds(1)
+        assert await scene.item(1) == replace(before, conflicts=(Conflict("f" * 64, 999, "INBOX/7.1.f", seen),))
+        assert (await scene.item(2)).conflicts == ()
+        [event] = await scene.told("item.conflict")
+        assert (event.job, event.folder, event.time) == (scene.job.id, "INBOX", seen)
+        assert event.data == {"item": before.number, "sha256": "f" * 64, "path": "INBOX/7.1.f"}
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, downloaded=2, bytes=203)
+
+    async def test_P20_of_two_bodies_in_one_group_the_first_is_the_item_and_the_second_a_conflict(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        one, two = await scene.number(1), await scene.number(2)
+        group = [
+            Stored(one, placed(1)),
+            Stored(two, other(2)),
+            Stored(one, other(1)),
+            Stored(one, other(1, "e")),
+            Stored(one, placed(1)),
+            Stored(two, other(2)),
+            Stored(two, replace(other(2, "d"), key="7.1")),
+        ]
+        assert await scene.state.record_group(scene.job.number, group, ()) == Committed(2)
+        item = await scene.item(1)
+        assert (item.status, item.local_path, item.sha256) == (ItemStatus.COMPLETED, "INBOX/7.1", f"{1:064x}")
+        assert [conflict.path for conflict in item.conflicts] == ["INBOX/7.1.e", "INBOX/7.1.f"]
+        assert (await scene.item(2)).conflicts == ()
+        assert len(await scene.told("item.conflict")) == 2
+
+    async def test_P20_a_conflict_is_adopted_as_one(self, scene: Scene) -> None:
+        await scene.list([1])
+        assert await scene.state.adopt([placed(1), other(1)]) == 1
+        assert await scene.state.adopt([placed(1), other(1)]) == 0
+        item = await scene.item(1)
+        assert (item.local_path, [conflict.path for conflict in item.conflicts]) == ("INBOX/7.1", ["INBOX/7.1.f"])
+        assert len(await scene.told("item.conflict")) == 1
+
+    async def test_bytes_of_which_half_the_hash_is_known_are_compared_by_that_half(self, scene: Scene) -> None:
+        await scene.state.restore("imap", INBOX_PLACE, found([1]))
+        await scene.list([1])
+        number = await scene.number(1)
+        await scene.state.record_group(scene.job.number, [Stored(number, replace(placed(1), path="again"))], ())
+        assert (await scene.item(1)).conflicts == ()
+        await scene.state.record_group(scene.job.number, [Stored(number, other(1))], ())
+        half = replace(other(1), sha256="f" * 32)
+        await scene.state.record_group(scene.job.number, [Stored(number, half)], ())
+        assert [conflict.path for conflict in (await scene.item(1)).conflicts] == ["INBOX/7.1.f"]
+
+    async def test_P39_what_comes_again_with_other_bytes_makes_the_old_ones_a_conflict(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2])
+        await scene.store([1, 2])
+        await scene.give_up(1)
+        await scene.give_up(2)
+        seen = clock.pass_seconds(1)
+        group = [Stored(await scene.number(1), other(1)), Stored(await scene.number(2), placed(2))]
+        assert await scene.state.record_group(scene.job.number, group, ()) == Committed(2)
+        item = await scene.item(1)
+        assert (item.sha256, item.local_path) == ("f" * 64, "INBOX/7.1.f")
+        assert item.conflicts == (Conflict(f"{1:064x}", 101, "INBOX/7.1", seen),)
+        assert (await scene.item(2)).conflicts == ()
+        assert [event.data["item"] for event in await scene.told("item.conflict")] == [item.number]
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, downloaded=2, bytes=999 + 102)
+
+    async def test_P39_a_conflict_whose_bytes_come_again_as_the_item_is_one_no_more(self, scene: Scene) -> None:
+        await scene.list([1])
+        number = await scene.number(1)
+        await scene.state.record_group(None, [Stored(number, placed(1)), Stored(number, other(1))], ())
+        await scene.give_up(1)
+        await scene.state.record_group(None, [Stored(number, other(1))], ())
+        item = await scene.item(1)
+        assert (item.local_path, [conflict.path for conflict in item.conflicts]) == ("INBOX/7.1.f", ["INBOX/7.1"])
+
+    # --- restoring ---
+
+    async def test_a_new_ledger_is_not_reconciled_until_somebody_says_so(self, state: State) -> None:
+        assert not await state.reconciled()
+        await state.account(IDENTITY, "ann", "imap")
+        assert not await state.reconciled()
+        await state.set_reconciled()
+        assert await state.reconciled()
+
+    async def test_L10_what_the_store_holds_is_restored_into_an_empty_ledger(self, state: State, clock: SetClock) -> None:
+        stranger = Found("INBOX/somebody", 7)
+        files = [*found([1], flags=("\\Seen",), date=5), stranger, *found([9], "8")]
+        assert await state.restore("imap", INBOX_PLACE, files) == 2
+        assert await state.restore("imap", INBOX_PLACE, files) == 0
+        account = await state.account(IDENTITY, "renamed", "imap")
+        [inbox] = await state.folders(account)
+        assert (inbox.remote, inbox.directory, inbox.epoch, inbox.cursor) == (INBOX, "INBOX", None, None)
+        assert (await state.account_totals(account)).bytes == 101 + 109
+        job = await create(state, account)
+        await state.record_folders(account, [INBOX])
+        scene = Scene(state, account, job, inbox, inbox)
+        await scene.list([1, 2])
+        item = await scene.item(1)
+        assert (item.status, item.size, item.local_path) == (ItemStatus.COMPLETED, 101, "INBOX/7.1")
+        assert (item.sha256, item.downloaded_at) == (f"{1:064x}"[:32], clock.now)
+        assert await scene.pending() == ["7.2"]
+        assert await state.counters(job.number) == Counters(total=2, skipped=1)
+        stored = await scene.stored()
+        assert (stored["7.1"].there, stored["8.9"].there) == (True, False)
+
+    async def test_flags_and_date_of_what_is_restored_are_those_of_its_file(self, scene: Scene) -> None:
+        await scene.list([])
+        assert await scene.state.restore("imap", INBOX_PLACE, found([1], flags=("\\Seen",), date=NOON)) == 1
+        await scene.state.want_keys(scene.job.number, scene.inbox.number, "7", ["7.1"])
+        assert (await scene.item(1)).flags == ("\\Seen",)
+        assert (await scene.state.preview(scene.inbox.number, Dates(since=NOON))).stored == 1
+        assert (await scene.state.preview(scene.inbox.number, Dates(since=NOON + 1))).stored == 0
+
+    async def test_what_waits_or_has_failed_is_completed_by_the_file_that_is_there(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4, 5])
+        await scene.store([1])
+        await scene.set_back(2, final=True)
+        await scene.set_back(3, final=True, skip=True)
+        stored = await scene.item(1)
+        assert await scene.state.restore("imap", INBOX_PLACE, found([1, 2, 3, 4])) == 3
+        assert await scene.item(1) == stored
+        assert await scene.pending() == ["7.5"]
+        assert [(await scene.item(uid)).error for uid in (2, 3, 4)] == [None] * 3
+        assert await scene.state.counters(scene.job.number) == Counters(total=5, downloaded=1, skipped=3, bytes=101)
+
+    async def test_what_is_restored_is_listed_anew_and_gets_its_age(self, scene: Scene) -> None:
+        await scene.list([3])
+        await scene.state.restore("imap", INBOX_PLACE, found([1, 2]))
+        inbox = next(folder for folder in await scene.state.folders(scene.account) if folder.number == scene.inbox.number)
+        assert (inbox.epoch, inbox.cursor) == ("7", None)
+        assert await scene.list([2, 3]) == 1
+        await scene.give_up(2)
+        pending = await scene.state.pending(scene.job.number, scene.inbox.number, below=None, limit=9)
+        assert [item.ordinal for item in pending] == [3, 2]
+        assert not (await scene.stored())["7.1"].there
+
+    async def test_what_is_restored_of_a_passed_epoch_stays_and_is_gone_from_the_origin(self, scene: Scene) -> None:
+        await scene.list([1], epoch="8")
+        await scene.state.restore("imap", INBOX_PLACE, [*found([1], "7"), *found([1], "8")])
+        stored = await scene.stored()
+        assert (stored["7.1"].there, stored["8.1"].there) == (False, True)
+        assert await scene.state.preview(scene.inbox.number) == Preview(0, 0, 1)
+
+    async def test_what_was_restored_before_a_folder_is_listed_is_gone_with_every_epoch_but_the_first_listed(
+        self, state: State
+    ) -> None:
+        await state.restore("imap", INBOX_PLACE, [*found([1], "7"), *found([1], "8")])
+        account = await state.account(IDENTITY, "ann", "imap")
+        [inbox] = await state.folders(account)
+        await state.begin_listing(inbox.number, "7")
+        assert (await state.preview(inbox.number)).stored == 1
+        await state.begin_listing(inbox.number, "8")
+        assert (await state.preview(inbox.number)).stored == 0
+
+    async def test_two_files_of_one_item_are_restored_as_an_item_and_a_conflict(self, scene: Scene) -> None:
+        both = [*found([1]), Found(other(1).path, 999, other(1)), *found([1], path="copied")]
+        assert await scene.state.restore("imap", INBOX_PLACE, both) == 1
+        assert await scene.state.restore("imap", INBOX_PLACE, both) == 0
+        await scene.list([1])
+        item = await scene.item(1)
+        assert (item.local_path, [conflict.path for conflict in item.conflicts]) == ("INBOX/7.1", ["INBOX/7.1.f"])
+
+    async def test_a_folder_that_is_known_keeps_what_the_origin_says_of_it(self, scene: Scene) -> None:
+        await scene.state.set_directory(scene.inbox.number, "chosen")
+        strange = Place(IDENTITY, "older label", RemoteFolder(b"INBOX", ("Strange",)), "INBOX")
+        await scene.state.restore("imap", strange, found([1]))
+        inbox, _ = await scene.state.folders(scene.account)
+        assert (inbox.remote, inbox.directory) == (INBOX, "chosen")
+        assert (await scene.state.job(scene.job.id)).account_name == "ann"
+
+    # --- verifying ---
+
+    async def test_what_is_stored_of_a_folder_comes_by_number_of_every_epoch(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3])
+        await scene.list([1], folder=scene.work)
+        await scene.store([1, 2])
+        await scene.list([1, 5], epoch="8")
+        await scene.store([5], epoch="8")
+        first = await scene.state.stored(scene.inbox.number, after=0, limit=2)
+        assert first == [
+            StoredItem(await scene.number(uid), f"7.{uid}", "7", 100 + uid, f"{uid:064x}", f"INBOX/7.{uid}", False)
+            for uid in (1, 2)
+        ]
+        [last] = await scene.state.stored(scene.inbox.number, after=first[-1].number, limit=2)
+        assert (last.key, last.epoch, last.there) == ("8.5", "8", True)
+        assert list(await scene.state.stored(scene.work.number, after=0, limit=2)) == []
+
+    async def test_what_is_stored_of_a_folder_that_is_gone_is_not_there(self, scene: Scene) -> None:
+        await scene.list([1])
+        await scene.store([1])
+        await scene.state.record_folders(scene.account, [WORK])
+        assert not (await scene.stored())["7.1"].there
+
+    async def test_the_paths_of_a_folder_are_those_of_its_items_and_conflicts(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.list([5], folder=scene.work)
+        await scene.store([1])
+        await scene.state.record_group(None, [Stored(await scene.number(1), other(1))], ())
+        await scene.state.record_group(None, [Stored(await scene.number(5), placed(5, folder=b"Work"))], ())
+        assert await scene.state.paths(scene.inbox.number) == {"INBOX/7.1", "INBOX/7.1.f"}
+        assert await scene.state.paths(scene.work.number) == {"Work/7.5"}
+
+    async def test_a_hash_of_which_half_was_known_is_confirmed_whole(self, scene: Scene) -> None:
+        await scene.state.restore("imap", INBOX_PLACE, found([1, 2]))
+        await scene.list([1, 2, 3])
+        await scene.store([3])
+        one, two, three = [await scene.number(uid) for uid in (1, 2, 3)]
+        await scene.state.confirm([(one, f"{1:064x}"), (two, "f" * 64), (three, "f" * 64), (9999, "f" * 64)])
+        stored = await scene.stored()
+        assert [stored[f"7.{uid}"].sha256 for uid in (1, 2, 3)] == [f"{1:064x}", f"{2:064x}"[:32], f"{3:064x}"]
+
+    async def test_L11_what_is_given_up_is_fetched_again_for_all_that_want_it(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2])
+        late = await create(scene.state, scene.account)
+        await scene.state.want_known(late.number, scene.inbox.number)
+        await scene.store([1, 2])
+        now = clock.pass_seconds(1)
+        setbacks = [
+            Setback(await scene.number(1), "damaged", "A bit is another \udcff."),
+            Setback(9999, "damaged", "?"),
+        ]
+        assert await scene.state.give_up(setbacks) == 1
+        assert await scene.state.give_up(setbacks) == 0
+        item = await scene.item(1)
+        assert item.error is not None
+        assert (item.status, item.error.kind, item.error.since) == (ItemStatus.PENDING, "damaged", now)
+        assert (item.sha256, item.local_path, item.downloaded_at, item.size) == (None, None, None, 101)
+        assert await scene.pending() == await scene.pending(late) == ["7.1"]
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, downloaded=1, bytes=102)
+        assert await scene.state.counters(late.number) == Counters(total=2, skipped=1)
+        [event] = await scene.told("item.lost")
+        assert (event.folder, event.data) == ("INBOX", {"count": 1, "kinds": ["damaged"], "items": [item.number]})
+        assert await scene.state.paths(scene.inbox.number) == {"INBOX/7.2"}
+        await scene.store([1])
+        assert (await scene.item(1)).error is None
+        assert await scene.state.counters(scene.job.number) == Counters(total=2, downloaded=2, bytes=203)
+
+    async def test_L11_what_is_given_up_and_cannot_be_had_again_is_skipped_with_the_reason(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1, 2])
+        await scene.list([2])
+        assert await scene.give_up(1) == 1
+        item = await scene.item(1)
+        assert item.error is not None
+        assert (item.status, item.error.kind, item.error.message) == (ItemStatus.SKIPPED, "lost", "A bit of it is another.")
+        await scene.list([2], epoch="8")
+        assert await scene.give_up(2) == 1
+        assert (await scene.item(2)).status is ItemStatus.SKIPPED
+        await scene.list([1], epoch="7")
+        assert await scene.pending() == ["7.1"], "until the origin has it again"
+
+    async def test_what_is_given_up_before_its_folder_is_listed_is_fetched_once_it_is(self, state: State) -> None:
+        await state.restore("imap", INBOX_PLACE, found([1]))
+        account = await state.account(IDENTITY, "ann", "imap")
+        [inbox] = await state.record_folders(account, [INBOX])
+        scene = Scene(state, account, await create(state, account), inbox, inbox)
+        [item] = (await scene.stored()).values()
+        assert await state.give_up([Setback(item.number, "damaged", "?")]) == 1
+        await scene.list([1])
+        assert await scene.pending() == ["7.1"]
+
+    async def test_what_is_given_up_has_the_size_that_the_origin_says(self, scene: Scene) -> None:
+        await scene.list([1])
+        stored = Stored(await scene.number(1), placed(1, size=7), size_differs=True)
+        await scene.state.record_group(scene.job.number, [stored], ())
+        await scene.give_up(1)
+        assert (await scene.item(1)).size == 101
+        assert (await scene.state.counters(scene.job.number)).bytes == 0
+        await scene.state.record_group(scene.job.number, [stored], ())
+        assert (await scene.state.counters(scene.job.number)).bytes == 7
+
+    async def test_when_all_was_verified_is_remembered_and_told(self, scene: Scene, clock: SetClock) -> None:
+        assert await scene.state.verified_at() is None
+        now = clock.pass_seconds(1)
+        await scene.state.set_verified({"items": 3, "lost": 0})
+        clock.pass_seconds(1)
+        assert await scene.state.verified_at() == now
+        [event] = await scene.told("store.verified")
+        assert (event.time, event.data) == (now, {"items": 3, "lost": 0})
+
+    # --- copies ---
+
+    async def test_a_copy_is_made_once_a_day_unless_jobs_have_changed(self, scene: Scene, clock: SetClock) -> None:
+        first = await scene.state.save_copy()
+        assert first is not None
+        assert first.stat().st_size > 0
+        await scene.list([1])
+        await scene.store([1])
+        assert await scene.state.save_copy() is None, "files tell that"
+        for change in (
+            lambda: create(scene.state, scene.account),
+            lambda: scene.state.move_job(scene.job.number, JobStatus.PAUSED),
+            lambda: scene.state.delete_job(scene.job.number),
+        ):
+            await change()
+            before, first = first, await scene.state.save_copy()
+            assert first is not None
+            assert first.exists()
+            assert not before.exists(), "one a day"
+            assert await scene.state.save_copy() is None
+        clock.pass_seconds(86_400)
+        assert await scene.state.save_copy() is not None
+        assert first.exists()
 
     # --- looking ---
 

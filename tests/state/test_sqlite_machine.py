@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from contracts.state import IDENTITY, INBOX, SetClock, create, page, placed
+from contracts.state import IDENTITY, INBOX, INBOX_PLACE, SetClock, create, found, page, placed
 from hauld.errors import Refused, StaleCursor
 from hauld.model import Counters, Page, Setback, Stored
 from hauld.state.base import Preview
@@ -80,7 +80,7 @@ class Ledger(RuleBasedStateMachine):
         job = self.jobs[who % len(self.jobs)]
         self.do(self.state.begin_listing(self.folder, epoch))
         if epoch != self.epoch:
-            self.forget(lambda row: row.epoch == self.epoch, "epoch")
+            self.forget(lambda row: row.epoch == self.epoch or (self.epoch is None and row.epoch != epoch), "epoch")
         self.epoch = epoch
         new = self.do(self.state.record_page(self.folder, page(sorted(uids), epoch, skip=skip), [job]))
         assert new == sum(f"{epoch}.{uid}" not in self.rows for uid in uids)
@@ -201,6 +201,28 @@ class Ledger(RuleBasedStateMachine):
             self.rows[key].status = "completed"
             self.rows[key].by = {job for job in self.jobs if key in self.wants[job]}
 
+    @rule(uids=UIDS, epoch=EPOCHS)
+    def give_up(self, uids: set[int], epoch: str) -> None:
+        numbers = self.numbers()
+        keys = [f"{epoch}.{uid}" for uid in uids if f"{epoch}.{uid}" in numbers]
+        given_up = [key for key in keys if self.rows[key].status == "completed"]
+        setbacks = [Setback(numbers[key], "damaged", "?") for key in keys]
+        assert self.do(self.state.give_up(setbacks)) == len(given_up)
+        for row in (self.rows[key] for key in given_up):
+            row.by = set()
+            there = epoch == self.epoch and not row.removed
+            row.status, row.why, row.removed = ("pending", "", False) if there else ("skipped", "lost", True)
+
+    @rule(uids=UIDS, epoch=EPOCHS)
+    def restore(self, uids: set[int], epoch: str) -> None:
+        keys = {uid: f"{epoch}.{uid}" for uid in uids}
+        new = [uid for uid, key in keys.items() if key not in self.rows or self.rows[key].status != "completed"]
+        assert self.do(self.state.restore("imap", INBOX_PLACE, found(sorted(uids), epoch))) == len(new)
+        for uid in new:
+            passed = self.epoch is not None and self.epoch != epoch
+            row = self.rows.setdefault(keys[uid], Row(uid, epoch, removed=passed))
+            row.status, row.by = "completed", set()
+
     @rule()
     def lose_and_find_the_folder(self) -> None:
         self.do(self.state.record_folders(self.account, []))
@@ -237,9 +259,11 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def what_is_pending_is_what_is_left(self) -> None:
         for job in self.jobs:
-            left = [row.uid for key, row in self.rows.items() if key in self.wants[job] and row.status == "pending"]
+            left = [key for key, row in self.rows.items() if key in self.wants[job] and row.status == "pending"]
             pending = self.do(self.state.pending(job, self.folder, below=None, limit=100))
-            assert [item.ordinal for item in pending] == sorted(left, reverse=True)
+            assert sorted(item.key for item in pending) == sorted(left)
+            ordinals = [item.ordinal for item in pending]
+            assert ordinals == sorted(ordinals, reverse=True)
 
     @invariant()
     def events_are_numbered_without_a_gap(self) -> None:

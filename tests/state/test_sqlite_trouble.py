@@ -21,6 +21,7 @@ from hauld.clock import SystemClock
 from hauld.errors import Transient
 from hauld.model import ItemStatus, Setback, Stored
 from hauld.state.sqlite import SqliteState
+from hauld.state.sqlite.rescue import mark_of
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -62,6 +63,25 @@ async def test_L9_a_lock_that_is_given_up_in_time_is_only_waited_for(tmp_path: P
         other.execute("ROLLBACK")
         await listing
     assert await scene.pending() == ["7.1"]
+    await state.close()
+
+
+async def test_L9_a_daemon_that_ends_while_the_database_is_locked_ends_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = SqliteState(tmp_path / "haul.db", SetClock(), patience=0.05)
+    await state.start()
+    scene = await Scene.set(state)
+    await scene.list([1])
+    await state.set_reconciled()
+    with closing(sqlite3.connect(tmp_path / "haul.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await state.close()
+        assert "not closed in order" in caplog.text
+        other.execute("ROLLBACK")
+        await state.start()
+    assert await scene.pending() == ["7.1"]
+    assert await state.reconciled()
     await state.close()
 
 
@@ -129,6 +149,11 @@ async def test_a_mistake_of_ours_is_not_called_trouble_and_takes_everything_back
         ("UPDATE wants SET folder = 1 WHERE item = 1", "in folder 1, but"),
         ("UPDATE folders SET epoch = '8'", "its epoch 7 has passed"),
         ("DELETE FROM accounts", "is not there"),
+        ("DELETE FROM ledger", "closed in order"),
+        ("DELETE FROM stream", "no id"),
+        ("INSERT INTO conflicts SELECT number, sha256, 1, 'x', 0 FROM items WHERE number = 1", "its own bytes"),
+        ("INSERT INTO given_up SELECT number, sha256, 1, 'x' FROM items WHERE number = 1", "though it was given up"),
+        ("INSERT INTO given_up VALUES (9999, 'ab', 1, 'x')", "is not there"),
     ],
 )
 async def test_check_finds_what_does_not_agree(tmp_path: Path, state: SqliteState, harm: str, said: str) -> None:
@@ -153,6 +178,7 @@ async def test_check_finds_a_damaged_file(tmp_path: Path) -> None:
         file.seek(8192)
         file.write(b"\xa5" * (path.stat().st_size - 8192))
     assert any("damaged" in sentence or "database itself" in sentence for sentence in await state.check())
+    assert mark_of(path).exists(), "the next start rebuilds it"
     await state.close()
 
 

@@ -9,8 +9,9 @@ Trouble with the disk or a locked database is ``Transient`` (kind ``disk`` or ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from hauld.model import (
@@ -20,6 +21,7 @@ from hauld.model import (
     Event,
     Folder,
     FolderProgress,
+    Found,
     Item,
     ItemStatus,
     Job,
@@ -27,10 +29,12 @@ from hauld.model import (
     Page,
     PendingItem,
     Phase,
+    Place,
     Placed,
     RemoteFolder,
     Setback,
     Stored,
+    StoredItem,
     Strategy,
     Trouble,
 )
@@ -67,7 +71,28 @@ class State(Protocol):
     """The ledger."""
 
     async def start(self) -> None:
-        """Lock, open, migrate, check. ``Fatal`` when another daemon has it, or its schema is from the future."""
+        """Lock, open, migrate, check. ``Fatal`` when another daemon has it, or its schema is from the future: then nothing is
+        touched. What is damaged is set aside, and the newest sound copy takes its place, or an empty ledger."""
+        ...
+
+    async def reconciled(self) -> bool:
+        """False while the store may hold items that these rows do not tell of: the ledger is new, was made anew or from a
+        copy, or lost its last transactions. Stays so, over restarts, until ``set_reconciled``."""
+        ...
+
+    async def set_reconciled(self) -> None:
+        """What the store holds has been restored."""
+        ...
+
+    async def restore(self, source: str, place: Place, found: Sequence[Found]) -> int:
+        """Rows for files of one folder that the store tells of; account and folder are made where they are missing. What the
+        ledger has as stored stays as it is, what it has in any other status becomes completed, what it does not know is added
+        in the epoch and under the key of its name. Jobs that want them count them skipped. The number of rows changed."""
+        ...
+
+    async def save_copy(self, keep: int = 7) -> Path | None:
+        """A copy of the ledger beside it, durable under its final name, unless nothing that files cannot tell has changed since
+        the last of today; only the newest ``keep`` days stay. Where it is. Waits for no writer, and none waits for it."""
         ...
 
     async def close(self) -> None: ...
@@ -92,6 +117,7 @@ class State(Protocol):
         requester: str | None,
         start: bool,
         idempotency_key: str | None,
+        attempts: int | None = None,
     ) -> tuple[Job, bool]:
         """A new pending job, queued when it is to ``start``, id ``job_`` and 12 of [a-z0-9]; or the one that key made before,
         with False."""
@@ -133,8 +159,8 @@ class State(Protocol):
 
     async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
         """Forget the job, its wants and its counters, with an event (``job.deleted``). With ``purge``, stored items that no
-        other job wants become pending in the same transaction; the paths of their files, which are now the caller's to
-        remove. Events about the job stay."""
+        other job wants become pending in the same transaction; the paths of their files, those of conflicts included, which
+        are now the caller's to remove (one that another stored item has, too, is not among them). Events about it stay."""
         ...
 
     async def counters(self, job: int) -> Counters: ...
@@ -202,7 +228,8 @@ class State(Protocol):
     async def record_group(self, job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback]) -> Committed:
         """The commit: items, wants, counters and events (``item.stored``, ``item.failed``, a group at a time) in one
         transaction. The job is the one that fetched them and counts them ``downloaded``; every other job that wants them
-        counts them ``skipped``. Items already completed are left alone."""
+        counts them ``skipped``. Items already completed are left alone, but where other bytes come for one than it has, or had
+        before it was given up, that is a conflict: recorded with the item and told (``item.conflict``)."""
         ...
 
     async def adopt(self, placed: Sequence[Placed]) -> int:
@@ -214,6 +241,34 @@ class State(Protocol):
         """Failed items the job wants become pending again with fresh attempts: those that failed before that time only, and
         only ``items`` where they are given. ``Refused`` (``wrong_state``), naming it, for an item that the job does not want or
         that has not failed."""
+        ...
+
+    # --- verifying ---
+
+    async def stored(self, folder: int, *, after: int, limit: int) -> Sequence[StoredItem]:
+        """The folder's stored items of every epoch, by number, those after ``after`` only."""
+        ...
+
+    async def paths(self, folder: int) -> Set[str]:
+        """The paths of all that is stored of the folder, those of conflicts included."""
+        ...
+
+    async def confirm(self, items: Sequence[tuple[int, str]]) -> None:
+        """The whole SHA-256 of stored items of which the first half was known. Items whose half differs are left alone."""
+        ...
+
+    async def give_up(self, items: Sequence[Setback]) -> int:
+        """Stored items whose bytes are not what they were: pending again, with the reason, where the origin still has them,
+        else ``skipped`` with it (kind ``lost``); told (``item.lost``). What they were is remembered, so that other bytes
+        under their key are known for a conflict. The number of rows changed."""
+        ...
+
+    async def verified_at(self) -> int | None:
+        """When all that is stored was last verified."""
+        ...
+
+    async def set_verified(self, told: Mapping[str, object]) -> None:
+        """All that is stored was verified now; ``told`` goes with the event (``store.verified``)."""
         ...
 
     # --- looking ---

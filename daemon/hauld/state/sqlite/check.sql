@@ -60,3 +60,21 @@ SELECT 'A row of ' || "table" || ' points at a row of ' || parent || ' that is n
 -- pages_are_sound --
 -- The file itself.
 SELECT 'The database itself: ' || quick_check FROM pragma_quick_check WHERE quick_check <> 'ok';
+
+-- the_ledger_knows_itself --
+-- There is one row each for the ledger and its stream.
+SELECT 'The ledger does not know whether it was closed in order.' WHERE NOT EXISTS (SELECT 1 FROM ledger)
+UNION ALL
+SELECT 'The stream of events has no id.' WHERE NOT EXISTS (SELECT 1 FROM stream);
+
+-- conflicts_are_of_other_bytes --
+-- A conflict is about other bytes than those that the item has.
+SELECT 'Item ' || items.number || ' has its own bytes as a conflict.'
+FROM conflicts JOIN items ON items.number = conflicts.item
+WHERE items.status = 'completed'
+    AND substr(conflicts.sha256, 1, length(items.sha256)) = substr(items.sha256, 1, length(conflicts.sha256));
+
+-- what_is_stored_is_not_given_up --
+-- What is stored was not given up, or has come again.
+SELECT 'Item ' || items.number || ' is stored, though it was given up.'
+FROM given_up JOIN items ON items.number = given_up.item WHERE items.status = 'completed';

@@ -7,8 +7,9 @@ What SQLite raises leaves here as what to do next: ``Transient`` when the databa
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -25,16 +26,33 @@ DISK = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqli
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-class Connection:
-    """Statements of one connection. Without a transaction each statement is one."""
+class Damaged(Fatal):
+    """The database file is damaged; ``finding`` says how."""
 
-    def __init__(self, path: Path, raw: aiosqlite.Connection) -> None:
+    def __init__(self, path: Path, finding: str) -> None:
+        super().__init__(
+            "damaged",
+            f"The state {path} is damaged: {finding}.",
+            hint=(
+                "Start hauld again: it sets the damaged file aside, deletes nothing, and rebuilds the ledger from its newest"
+                " copy and from the stored files, without fetching these again. See whether the disk is failing."
+            ),
+        )
+        self.finding = finding
+
+
+class Connection:
+    """Statements of one connection. Without a transaction each statement is one. ``when_damaged`` is called with what SQLite
+    says when a statement meets damage in the file."""
+
+    def __init__(self, path: Path, raw: aiosqlite.Connection, when_damaged: Callable[[str], None] | None = None) -> None:
         self._path = path
         self._raw = raw
+        self._when_damaged = when_damaged
 
     async def all(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
         """Every row of the result."""
-        with translated(self._path):
+        with self._translated():
             return list(await self._raw.execute_fetchall(sql, parameters))
 
     async def one(self, sql: str, **parameters: Value) -> sqlite3.Row | None:
@@ -44,18 +62,26 @@ class Connection:
 
     async def run(self, sql: str, **parameters: Value) -> int:
         """How many rows the statement changed."""
-        with translated(self._path):
+        with self._translated():
             return (await self._raw.execute(sql, parameters)).rowcount
 
     async def many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
         """The statement once for each of the rows."""
-        with translated(self._path):
+        with self._translated():
             await self._raw.executemany(sql, rows)
 
     async def script(self, sql: str) -> None:
         """Several statements at once."""
-        with translated(self._path):
+        with self._translated():
             await self._raw.executescript(sql)
+
+    async def run_long(self, sql: str, **parameters: Value) -> None:
+        """A statement that takes long: it is broken off when the caller is cancelled."""
+        try:
+            await self.run(sql, **parameters)
+        except asyncio.CancelledError:
+            await self._raw.interrupt()
+            raise
 
     @asynccontextmanager
     async def transaction(self, begin: str = "BEGIN IMMEDIATE") -> AsyncIterator[None]:
@@ -72,9 +98,21 @@ class Connection:
             await self._raw.rollback()
             raise
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            with translated(self._path):
+                yield
+        except Damaged as damaged:
+            if self._when_damaged is not None:
+                self._when_damaged(damaged.finding)
+            raise
+
 
 @asynccontextmanager
-async def connect(path: Path, access: str, *, patience: float, pragmas: Sequence[str] = ()) -> AsyncIterator[Connection]:
+async def connect(
+    path: Path, access: str, *, patience: float, pragmas: Sequence[str] = (), when_damaged: Callable[[str], None] | None = None
+) -> AsyncIterator[Connection]:
     """A connection, closed on leaving. ``access`` is in SQLite's words (https://www.sqlite.org/uri.html); ``patience`` is how
     many seconds it waits for another process that has the database locked."""
     with translated(path):
@@ -82,7 +120,7 @@ async def connect(path: Path, access: str, *, patience: float, pragmas: Sequence
         raw = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=patience)
     try:
         raw.row_factory = sqlite3.Row
-        connection = Connection(path, raw)
+        connection = Connection(path, raw, when_damaged)
         for pragma in pragmas:
             await connection.run(f"PRAGMA {pragma}")
         yield connection
@@ -118,16 +156,4 @@ def translation(error: sqlite3.DatabaseError, path: Path) -> HaulError | None:
             f"The state {path} cannot be read or written: {error}.",
             hint="See whether its disk is full, read-only or failing, and who owns the file.",
         )
-    return damage(path, str(error)) if code in DAMAGED else None
-
-
-def damage(path: Path, finding: str) -> Fatal:
-    """The database file is damaged; ``finding`` is what SQLite says of it."""
-    return Fatal(
-        "damaged",
-        f"The state {path} is damaged: {finding}.",
-        hint=(
-            f"Nothing was changed. Put a sound copy in its place, or move {path.name}, {path.name}-wal and {path.name}-shm"
-            " aside to begin with an empty ledger; stored files stay where they are."
-        ),
-    )
+    return Damaged(path, str(error)) if code in DAMAGED else None

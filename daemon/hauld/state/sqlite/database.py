@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from hauld.errors import HaulError
 from hauld.state.sqlite.connection import Connection, connect
-from hauld.state.sqlite.guard import alone, examine, make
-from hauld.state.sqlite.queries import read
+from hauld.state.sqlite.files import Files
+from hauld.state.sqlite.guard import alone, make, reachable
+from hauld.state.sqlite.queries import load, read
+from hauld.state.sqlite.rescue import leave_mark, rescue
 from hauld.state.sqlite.schema import migrate, migrations
+from hauld.state.sqlite.wal import written
+
+log = logging.getLogger(__name__)
+SQL = load("ledger.sql")
 
 WRITER = (
     "journal_mode = WAL",
@@ -26,9 +34,10 @@ READER = ("query_only = ON",)
 class Database:
     """``patience`` is how many seconds another process may have the file locked before that is an error."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, patience: float, files: Files) -> None:
         self.path = path
         self._patience = patience
+        self._files = files
         self._turn = asyncio.Lock()
         self._opened = AsyncExitStack()
         self._writer: Connection | None = None
@@ -37,23 +46,54 @@ class Database:
         self._told = False
 
     async def open(self, now: int) -> None:
-        """Lock, examine, migrate, and be ready to read and write."""
+        """Lock, see that it is sound, migrate, and be ready to read and write."""
         async with AsyncExitStack() as stack:
             stack.enter_context(alone(self.path))
-            await examine(self.path, self._patience)
+            await rescue(self.path, self._patience, now, self._files)
             make(self.path)
+            with reachable(self.path):
+                logged = written(self.path.with_name(self.path.name + "-wal"))
             writer = await stack.enter_async_context(self._connect(WRITER))
+            whole = await checkpoint(writer)
             await migrate(writer, migrations(), now)
             await writer.script(read("scratch.sql"))
             self._reader = await stack.enter_async_context(self._connect(READER))
+            await self._begin(writer, log_is_whole=0 < whole >= logged)
             self._writer = writer
             self._opened = stack.pop_all()
+
+    async def _begin(self, writer: Connection, *, log_is_whole: bool) -> None:
+        """Say in the file itself that work has begun. Where it says so already, the last daemon was not closed in order, and
+        its last transactions are in the log, or lost. A copy says so, too, and has no log."""
+        async with writer.transaction():
+            before = await writer.one(SQL["ledger"])
+            lost = before is not None and bool(before["open"]) and not log_is_whole
+            await writer.run(SQL["open_ledger"], lost=lost)
+            if lost:
+                await writer.run(SQL["renew_stream"])
+        await checkpoint(writer)
+        if lost:
+            log.warning(
+                "the state %s may lack its last transactions; what is stored will be compared with it",
+                self.path,
+                extra={"event": "state.incomplete", "path": str(self.path)},
+            )
 
     async def close(self) -> None:
         """Close when the transaction under way is done. The last connection to go empties the log into the file."""
         async with self._turn:
+            if self._writer is not None:
+                await self._end(self._writer)
             self._reader = self._writer = None
             await self._opened.aclose()
+
+    async def _end(self, writer: Connection) -> None:
+        """Say in the file itself that it is closed in order, after everything else is in it."""
+        try:
+            await checkpoint(writer)
+            await writer.run(SQL["close_ledger"])
+        except HaulError as error:
+            log.warning("the state was not closed in order: %s", error, extra={"event": "state.unclosed"})
 
     @property
     def reader(self) -> Connection:
@@ -94,5 +134,23 @@ class Database:
         async with self._connect(READER) as connection, connection.transaction("BEGIN"):
             yield connection
 
+    async def copy_to(self, target: Path) -> None:
+        """The ledger as it is at this moment, in that empty file; it is not durable yet."""
+        async with self._connect(()) as connection:
+            await connection.run_long(SQL["write_copy"], path=str(target))
+
     def _connect(self, pragmas: tuple[str, ...]) -> AbstractAsyncContextManager[Connection]:
-        return connect(self.path, "mode=rw", patience=self._patience, pragmas=pragmas)
+        return connect(self.path, "mode=rw", patience=self._patience, pragmas=pragmas, when_damaged=self.mark)
+
+    def mark(self, finding: str) -> None:
+        """The file is damaged: the next start sets it aside, whatever that sees."""
+        leave_mark(self.path, finding, self._files)
+
+
+async def checkpoint(writer: Connection) -> int:
+    """Bring the log into the file; how many of its pages are whole."""
+    row = await writer.one(SQL["checkpoint"])
+    assert row is not None, "it gives a row"
+    pages = row["log"]
+    assert isinstance(pages, int)
+    return pages

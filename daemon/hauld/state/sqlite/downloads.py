@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hauld.errors import Refused
 from hauld.model import ItemStatus, PendingItem, Placed, Setback, Stored
 from hauld.state.base import Committed
+from hauld.state.sqlite.conflicts import Conflicts
 from hauld.state.sqlite.connection import Connection, Value
-from hauld.state.sqlite.part import Part
+from hauld.state.sqlite.part import NAMED
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import pack, pending_of, text
 
 SQL = load("downloads.sql")
-NAMED = 20
-"""How many items an event names, so that a large group does not make a large event."""
 
 
-class Downloads(Part):
+class Downloads(Conflicts):
     """Promises: ``State``, downloading."""
 
     async def pending(self, job: int, folder: int, *, below: int | None, limit: int) -> Sequence[PendingItem]:
@@ -34,13 +33,14 @@ class Downloads(Part):
         now = self._clock.now_ms()
         async with self._database.writing() as write:
             await write.run(SQL["clear_results"])
-            await write.many(SQL["put_stored"], map(_stored_columns, stored))
+            await write.many(SQL["put_stored"], map(_stored_columns, stored))  # of two for one item, the first
             await write.many(SQL["put_setback"], map(_setback_columns, setbacks))
             await write.run(SQL["judge_results"])
             refused = await write.all(SQL["refused_results"])
             completed = await write.run(SQL["complete_items"], now=now)
             await write.run(SQL["claim_for_job"], job=job)
             await self._tell_by(write, SQL["tell_stored"], job=job, named=NAMED, now=now)
+            await self._keep_conflicts(write, job, now, twins=list(_twins(stored)))
             if setbacks:
                 await write.run(SQL["set_back_items"], now=now)
                 await self._tell_by(write, SQL["tell_failed"], job=job, named=NAMED, now=now)
@@ -54,6 +54,8 @@ class Downloads(Part):
             completed = await write.run(SQL["complete_items"], now=now)
             await write.run(SQL["claim_for_all"])
             await self._tell_by(write, SQL["tell_stored"], job=None, named=NAMED, now=now)
+            await write.many(SQL["find_placed_candidates"], map(_placed_columns, placed))
+            await self._keep_conflicts(write, None, now)
         return completed
 
     async def retry_failed(self, job: int, before: int | None = None, items: Sequence[int] | None = None) -> int:
@@ -76,6 +78,15 @@ async def _check_failed(write: Connection, job: int, items: str) -> None:
             hint=f"`haulctl items {wrong['job']} --status failed` shows what can be retried.",
         )
     raise Refused("wrong_state", f"Item {wrong['item']} is {wrong['status']}; only what has failed can be retried.")
+
+
+def _twins(stored: Sequence[Stored]) -> Iterator[Stored]:
+    """What comes after others for the same item."""
+    seen: set[int] = set()
+    for each in stored:
+        if each.item in seen:
+            yield each
+        seen.add(each.item)
 
 
 def _stored_columns(stored: Stored) -> tuple[Value, ...]:

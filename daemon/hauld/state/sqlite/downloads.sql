@@ -81,6 +81,15 @@ UPDATE items SET
 FROM results
 WHERE items.number = results.item AND results.verdict = 'applied' AND results.becomes = 'completed';
 
+-- find_placed_candidates --
+-- What the store reports as durable beside what the item has.
+INSERT INTO candidates (item, size, sha256, path)
+SELECT items.number, ?1, ?2, ?3
+FROM accounts
+JOIN folders ON folders.account = accounts.number AND folders.raw = ?4
+JOIN items ON items.folder = folders.number AND items.epoch = ?5 AND items.key = ?6
+WHERE accounts.identity = ?7 AND items.status = 'completed' AND items.local_path <> ?3;
+
 -- claim_for_job --
 -- The job that fetched them has downloaded them.
 UPDATE wants SET outcome = 'downloaded'

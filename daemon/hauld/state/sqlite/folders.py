@@ -52,11 +52,12 @@ class Folders(Part):
             await write.run(SQL["open_listing"], folder=folder)
 
     async def _turn_epoch(self, write: Connection, folder: Folder, epoch: str) -> None:
+        now = self._clock.now_ms()
         await write.run(SQL["open_epoch"], folder=folder.number, epoch=epoch)
         if folder.epoch is None:
+            await write.run(SQL["remove_others"], folder=folder.number, epoch=epoch, now=now)
             return
         skipped = await self._skip_unstored(write, folder.number, folder.epoch, "epoch", EPOCH_PASSED)
-        now = self._clock.now_ms()
         kept = await write.run(SQL["remove_rest"], folder=folder.number, epoch=folder.epoch, now=now)
         data: dict[str, object] = {"from": folder.epoch, "to": epoch, "skipped": skipped, "kept": kept}
         await self._tell(write, "folder.epoch", data, folder=folder.name)

@@ -55,6 +55,11 @@ WHERE folder = :folder AND epoch = :epoch AND status IN ('pending', 'failed');
 -- What is left of an epoch is no longer at the origin.
 UPDATE OR ROLLBACK items SET removed_at = :now, updated_at = :now WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL;
 
+-- remove_others --
+-- What was restored in other epochs than the first that is listed is no longer at the origin.
+UPDATE OR ROLLBACK items SET removed_at = :now, updated_at = :now
+WHERE folder = :folder AND epoch <> :epoch AND removed_at IS NULL;
+
 -- forget_named --
 -- A listing has named nothing so far.
 DELETE FROM named WHERE folder = :folder;
@@ -91,8 +96,10 @@ ON CONFLICT (folder, epoch, key) DO NOTHING;
 UPDATE page SET item = (SELECT number FROM items WHERE folder = :folder AND epoch = :epoch AND items.key = page.key);
 
 -- refresh_items --
--- What is listed again is there, with its flags as they are now; the size of a stored item is that of its bytes.
+-- What is listed again is there, with its flags as they are now; the size of a stored item is that of its bytes. The age of what
+-- was restored is known only now.
 UPDATE items SET
+    ordinal = page.ordinal,
     flags = page.flags,
     date = coalesce(page.date, items.date),
     size = iif(items.status = 'completed', items.size, coalesce(page.size, items.size)),
@@ -101,18 +108,20 @@ UPDATE items SET
 FROM page
 WHERE items.number = page.item AND (
     items.removed_at IS NOT NULL
+    OR items.ordinal <> page.ordinal
     OR items.flags <> page.flags
     OR items.date IS NOT coalesce(page.date, items.date)
     OR (items.status <> 'completed' AND items.size IS NOT coalesce(page.size, items.size))
 );
 
 -- revive_items --
--- What was skipped because the origin no longer had it, or because it was excluded, is wanted again now that it is listed.
+-- What was skipped because the origin no longer had it, or was not known to have it, or because it was excluded, is wanted again
+-- now that it is listed.
 UPDATE items SET
     status = 'pending', retry_count = 0, error_kind = NULL, error_text = NULL, error_since = NULL, updated_at = :now
 FROM page
 WHERE items.number = page.item AND page.skip IS NULL
-    AND items.status = 'skipped' AND items.error_kind IN ('excluded', 'gone', 'epoch');
+    AND items.status = 'skipped' AND items.error_kind IN ('excluded', 'gone', 'epoch', 'lost');
 
 -- exclude_items --
 -- What waited to be downloaded and is excluded now is skipped with the reason.

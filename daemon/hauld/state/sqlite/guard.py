@@ -11,8 +11,11 @@ from pathlib import Path
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal, Transient
-from hauld.state.sqlite.connection import connect, damage
+from hauld.state.sqlite.connection import Connection, Damaged, connect
+from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.schema import refuse_foreign
+
+LEDGER = load("ledger.sql")
 
 ALWAYS_CHECKED = 32 * 1024 * 1024
 """Bytes; a file up to this size is checked at every start, because that takes no time one would notice."""
@@ -70,26 +73,43 @@ def reachable(path: Path) -> Iterator[None]:
 
 
 async def examine(path: Path, patience: float, always_checked: int = ALWAYS_CHECKED) -> None:
-    """Raise ``Fatal`` unless the file is ours, of a schema we know, and sound.
+    """Raise ``Fatal`` unless the file is ours, of a schema we know, and sound (``Damaged``); one that is empty is.
 
-    Soundness is checked when the file is small, or when the last daemon did not close it: then its log still lies beside it.
-    A large file that was closed in order is trusted, so that a start stays fast; damage in it shows when it is read.
+    Soundness is checked when the file is small, or when the last daemon did not close it: then its log still lies beside it, or
+    the file itself says so. A large file that was closed in order is trusted, so that a start stays fast; damage in it shows
+    when it is read.
     """
     size = size_of(path)
     if size == 0:
         return
-    closed_in_order = size_of(path.with_name(path.name + "-wal")) == 0
-    access = "mode=ro&immutable=1" if closed_in_order else "mode=ro"  # the first leaves no files of its own behind
+    logged = size_of(path.with_name(path.name + "-wal")) > 0
+    access = "mode=ro" if logged else "mode=ro&immutable=1"  # the second leaves no files of its own behind
     async with connect(path, access, patience=patience) as database:
-        await refuse_foreign(database, path)
-        if size <= always_checked or not closed_in_order:
+        version = await refuse_foreign(database, path)
+        if version == 0:
+            raise Damaged(path, "it does not tell which schema it has")
+        [page] = await database.all("PRAGMA page_size")
+        if size % page[0] and not logged:
+            raise Damaged(path, "its last page is cut short")
+        if size <= always_checked or logged or await is_open(database, path):
             [finding] = await database.all("PRAGMA quick_check(1)")
             if finding[0] != "ok":
-                raise damage(path, " ".join(finding[0].split()))
+                raise Damaged(path, " ".join(finding[0].split()))
+
+
+async def is_open(database: Connection, path: Path) -> bool:
+    """Whether work was begun on the ledger and not ended in order."""
+    if await database.one("SELECT 1 FROM sqlite_schema WHERE name = 'ledger'") is None:
+        return False  # it was written before ledgers knew that
+    row = await database.one(LEDGER["ledger"])
+    if row is None:
+        raise Damaged(path, "it does not tell whether it was closed in order")
+    return bool(row["open"])
 
 
 def size_of(path: Path) -> int:
     """Bytes; 0 where there is no file."""
-    if path.is_dir():
-        raise damage(path, "it is a directory")
-    return path.stat().st_size if path.exists() else 0
+    with reachable(path):
+        if path.is_dir():
+            raise Damaged(path, "it is a directory")
+        return path.stat().st_size if path.exists() else 0

@@ -40,6 +40,7 @@ class Jobs(Part):
         requester: str | None,
         start: bool,
         idempotency_key: str | None,
+        attempts: int | None = None,
     ) -> tuple[Job, bool]:
         async with self._database.writing() as write:
             made = await write.one(SQL["job_of_key"], account=account, idempotency_key=idempotency_key)
@@ -55,6 +56,7 @@ class Jobs(Part):
                 priority=priority,
                 requester=None if requester is None else text(requester),
                 idempotency_key=idempotency_key,
+                attempts=attempts,
                 now=self._clock.now_ms(),
             )
             job = await _job(write, _number(row))
@@ -129,19 +131,22 @@ class Jobs(Part):
             await self._tell(write, "job.phase", {"phase": phase, **_reason(error)}, job=before.id)
 
     async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
-        paths: Sequence[str] = ()
+        purged, paths = 0, list[str]()
         async with self._database.writing() as write:
             deleted = await _job(write, job)
             if purge:
                 await write.run(SQL["clear_purged"])
-                await write.run(SQL["find_purged"], job=job)
-                paths = [row["local_path"] for row in await write.all(SQL["purged_paths"])]
+                purged = await write.run(SQL["find_purged"], job=job)
+                await write.run(SQL["clear_purged_paths"])
+                await write.run(SQL["put_purged_paths"])
+                paths = [row["path"] for row in await write.all(SQL["purged_paths"])]
             await write.run(SQL["forget_wants"], job=job)
             await write.run(SQL["forget_job_counters"], job=job)
             await write.run(SQL["forget_job"], job=job)
             if purge:  # now that nobody wants these items, no want follows them
                 await write.run(SQL["purge_items"], reason=PURGED, now=self._clock.now_ms())
-            await self._tell(write, "job.deleted", {"status": deleted.status, "purged": len(paths)}, job=deleted.id)
+                await write.run(SQL["forget_conflicts"])
+            await self._tell(write, "job.deleted", {"status": deleted.status, "purged": purged}, job=deleted.id)
         return paths
 
     async def counters(self, job: int) -> Counters:

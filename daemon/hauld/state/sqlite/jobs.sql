@@ -8,8 +8,8 @@ RETURNING number;
 
 -- add_job --
 -- A new job; one that is not queued waits to be started.
-INSERT INTO jobs (id, account, strategy, queued, live, priority, requester, idempotency_key, created_at, updated_at)
-VALUES (:id, :account, :strategy, :queued, :live, :priority, :requester, :idempotency_key, :now, :now)
+INSERT INTO jobs (id, account, strategy, queued, live, priority, requester, idempotency_key, attempts, created_at, updated_at)
+VALUES (:id, :account, :strategy, :queued, :live, :priority, :requester, :idempotency_key, :attempts, :now, :now)
 RETURNING number;
 
 -- job --
@@ -86,9 +86,30 @@ SELECT wants.item FROM wants
 WHERE wants.job = :job AND wants.outcome IN ('completed', 'downloaded')
     AND NOT EXISTS (SELECT 1 FROM wants AS others WHERE others.item = wants.item AND others.job <> wants.job);
 
+-- clear_purged_paths --
+-- Room for their paths.
+DELETE FROM purged_paths;
+
+-- put_purged_paths --
+-- Where the files of these items are, those of conflicts included.
+INSERT INTO purged_paths (path)
+SELECT items.local_path FROM purged CROSS JOIN items ON items.number = purged.item
+UNION ALL
+SELECT conflicts.path FROM purged CROSS JOIN conflicts ON conflicts.item = purged.item;
+
 -- purged_paths --
--- Where the files of these items are.
-SELECT items.local_path FROM purged CROSS JOIN items ON items.number = purged.item ORDER BY purged.item;
+-- Those of them that no other stored item has.
+SELECT path FROM purged_paths
+EXCEPT
+SELECT items.local_path FROM items CROSS JOIN purged_paths ON purged_paths.path = items.local_path
+WHERE items.status = 'completed' AND items.number NOT IN (SELECT item FROM purged)
+EXCEPT
+SELECT conflicts.path FROM conflicts CROSS JOIN purged_paths ON purged_paths.path = conflicts.path
+WHERE conflicts.item NOT IN (SELECT item FROM purged);
+
+-- forget_conflicts --
+-- Nor are other bytes of these items.
+DELETE FROM conflicts WHERE item IN (SELECT item FROM purged);
 
 -- purge_items --
 -- These items are stored no more. What the origin still has can be asked for again; the rest is skipped with the reason.

@@ -7,18 +7,21 @@ row. What is counted is never counted again by looking at rows, but for ``check`
 
 from __future__ import annotations
 
+from hauld.state.sqlite.copying import Copying
 from hauld.state.sqlite.downloads import Downloads
 from hauld.state.sqlite.events import Events
 from hauld.state.sqlite.folders import Folders
 from hauld.state.sqlite.jobs import Jobs
 from hauld.state.sqlite.looking import Looking
+from hauld.state.sqlite.restoring import Restoring
+from hauld.state.sqlite.verifying import Verifying
 
 
-class SqliteState(Jobs, Folders, Downloads, Looking, Events):
+class SqliteState(Jobs, Folders, Downloads, Verifying, Restoring, Looking, Events, Copying):
     """``SqliteState(path, clock)``; nothing is opened before ``start``."""
 
     async def start(self) -> None:
-        """``Fatal``: ``locked`` (another daemon has it), ``schema`` (from the future, or another program's), ``damaged``."""
+        """``Fatal``: ``locked`` (another daemon has it), ``schema`` (from the future, or another program's)."""
         await self._database.open(self._clock.now_ms())
 
     async def close(self) -> None:

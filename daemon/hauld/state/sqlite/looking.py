@@ -58,8 +58,11 @@ class Looking(Part):
         wrong: list[str] = []
         try:
             async with self._database.snapshot() as connection:
-                for statement in CHECKS.values():
-                    wrong += [row[0] for row in await connection.all(statement)]
+                for name, statement in CHECKS.items():
+                    found = [row[0] for row in await connection.all(statement)]
+                    if found and name == "pages_are_sound":
+                        self._database.mark(found[0])
+                    wrong += found
         except Fatal as error:
             wrong.append(error.message)
         return wrong

@@ -28,7 +28,13 @@ WHERE folders.account = :account AND ((folders.gone_at IS NULL AND folders.selec
 -- items_of_job --
 -- Items that a job wants, by number. Each folder and outcome gives its first few from the index, so that a page costs the same
 -- however many items there are.
-SELECT items.*, folders.name AS folder_name
+SELECT
+    items.*,
+    folders.name AS folder_name,
+    (
+        SELECT json_group_array(json_object('sha256', sha256, 'size', size, 'path', path, 'seen_at', seen_at))
+        FROM (SELECT * FROM conflicts WHERE item = items.number ORDER BY seen_at, sha256)
+    ) AS conflicts
 FROM items JOIN folders ON folders.number = items.folder
 WHERE items.number IN (
     SELECT candidates.number

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from hauld.clock import Clock
 from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.database import Database
+from hauld.state.sqlite.files import Files
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import pack, text
 
 EVENTS = load("events.sql")
+LEDGER = load("ledger.sql")
+NAMED = 20
+"""How many items an event names, so that a large group does not make a large event."""
 
 
 class Part:
-    """``patience`` is how many seconds another process may have the database locked before that is an error."""
+    """``patience`` is how many seconds another process may have the database locked before that is an error; ``files`` is the
+    disk as rescue and copies use it."""
 
-    def __init__(self, path: Path, clock: Clock, *, patience: float = 5.0) -> None:
-        self._database = Database(path, patience)
+    def __init__(self, path: Path, clock: Clock, *, patience: float = 5.0, files: Files | None = None) -> None:
+        self._files = files or Files()
+        self._database = Database(path, patience, self._files)
         self._clock = clock
+        self._copying = asyncio.Lock()
 
     async def _tell(
         self, write: Connection, kind: str, data: dict[str, object], *, job: str | None = None, folder: str | None = None

@@ -15,6 +15,7 @@ import msgspec
 
 from hauld.model import (
     FOLDER_ORDER,
+    Conflict,
     Counters,
     Event,
     Folder,
@@ -27,6 +28,7 @@ from hauld.model import (
     PendingItem,
     Phase,
     RemoteFolder,
+    StoredItem,
     Strategy,
     Trouble,
 )
@@ -52,6 +54,7 @@ def job_of(row: sqlite3.Row) -> Job:
         updated_at=row["updated_at"],
         completed_at=row["completed_at"],
         last_sync_at=row["last_sync_at"],
+        attempts=row["attempts"],
     )
 
 
@@ -121,6 +124,19 @@ def item_of(row: sqlite3.Row) -> Item:
         retry_count=row["retry_count"],
         downloaded_at=row["downloaded_at"],
         removed_at=row["removed_at"],
+        conflicts=tuple(Conflict(**conflict) for conflict in json.loads(row["conflicts"])),
+    )
+
+
+def stored_of(row: sqlite3.Row) -> StoredItem:
+    return StoredItem(
+        number=row["number"],
+        key=row["key"],
+        epoch=row["epoch"],
+        size=row["size"],
+        sha256=row["sha256"],
+        path=row["local_path"],
+        there=bool(row["there"]),
     )
 
 

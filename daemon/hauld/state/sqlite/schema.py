@@ -54,8 +54,8 @@ async def migrate(database: Connection, steps: Sequence[Migration], now: int) ->
                 )
 
 
-async def refuse_foreign(database: Connection, path: Path) -> None:
-    """Raise ``Fatal`` when the database is another program's, or from a later version of this one."""
+async def refuse_foreign(database: Connection, path: Path) -> int | None:
+    """Raise ``Fatal`` when the database is another program's, or from a later version of this one. Else its version."""
     reached = await version(database)
     known = migrations()[-1].version
     if reached is None and await database.one("SELECT 1 FROM sqlite_schema"):
@@ -70,15 +70,15 @@ async def refuse_foreign(database: Connection, path: Path) -> None:
             f"The state {path} has schema {reached}, and this hauld knows none after {known}; it was not touched.",
             hint="Install the version of hauld that wrote it, or a later one.",
         )
+    return reached
 
 
 async def version(database: Connection) -> int | None:
-    """The last migration that was applied; None when this is no ledger."""
+    """The last migration that was applied; None when this is no ledger, 0 when it is one whose record is lost."""
     mark = await database.one("PRAGMA application_id")
     if mark is None or mark[0] != OURS:
         return None
+    if await database.one("SELECT 1 FROM sqlite_schema WHERE name = 'schema'") is None:
+        return 0
     reached = await database.one("SELECT max(version) FROM schema")
-    assert reached is not None, "max gives a row"
-    number = reached[0]
-    assert isinstance(number, int), "the mark is made with the first record"
-    return number
+    return 0 if reached is None else reached[0] or 0

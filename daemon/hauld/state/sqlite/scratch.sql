@@ -45,3 +45,27 @@ CREATE TEMP TABLE results (
 CREATE TEMP TABLE purged (
     item INTEGER PRIMARY KEY
 );
+
+-- Their paths, those of conflicts included.
+CREATE TEMP TABLE purged_paths (
+    path TEXT PRIMARY KEY ON CONFLICT IGNORE
+) WITHOUT ROWID;
+
+-- Bytes that came under the key of an item, besides those it has: a conflict where they are other ones.
+CREATE TEMP TABLE candidates (
+    item INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    path TEXT NOT NULL
+);
+
+-- Files of one folder that a store found.
+CREATE TEMP TABLE found (
+    epoch TEXT NOT NULL,
+    key TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    path TEXT NOT NULL,
+    flags TEXT NOT NULL,
+    date INTEGER
+);
