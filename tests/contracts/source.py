@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Want
+from hauld.model import Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Twin, Want
 from hauld.sources.base import Session, Source
 
 LETTERS = [
@@ -91,6 +91,30 @@ class SourceContract:
                 assert sorted(outcome.key for outcome in outcomes) == sorted(item.key for item in items)
                 assert sorted(body_of(outcome) for outcome in outcomes) == sorted(origin.contents[folder.name])
                 assert not sink.unfinished
+
+    @pytest.fixture
+    def doubling(self) -> Origin | None:
+        """An origin like ``origin`` that gives each body a second time, with other bytes; None where this kind cannot."""
+        return None
+
+    async def test_P20_a_second_body_for_a_key_is_a_twin_behind_its_outcome(self, doubling: Origin | None) -> None:
+        if doubling is None:
+            pytest.skip("this origin never gives a second body")
+        async with doubling.source.session() as session:
+            folder = await fullest(session, doubling)
+            sink = MemorySink()
+            epoch, items = await items_of(session, folder)
+            keys = sorted(item.key for item in items)
+            told = await fetched(session, folder, epoch, keys, sink)
+            assert sorted(outcome.key for outcome in told if not isinstance(outcome, Twin)) == keys
+            assert sorted(outcome.key for outcome in told if isinstance(outcome, Twin)) == keys
+            for key in keys:
+                first, second = (outcome for outcome in told if outcome.key == key)
+                assert (type(first), type(second)) == (Fetched, Twin)
+                assert body_of(first) in doubling.contents[folder.name]
+                assert body_of(second) not in doubling.contents[folder.name]
+            assert not sink.unfinished
+            assert session.alive
 
     async def test_only_what_is_wanted_is_fetched(self, origin: Origin) -> None:
         async with origin.source.session() as session:
@@ -234,18 +258,18 @@ async def items_of(session: Session, folder: RemoteFolder) -> tuple[str, list[Re
 
 async def fetched(
     session: Session, folder: RemoteFolder, epoch: str, keys: Sequence[str], sink: MemorySink | None = None
-) -> list[Outcome]:
-    """All outcomes of one fetch."""
+) -> list[Outcome | Twin]:
+    """All outcomes of one fetch, and twins where the origin gives any."""
     wants = [Want(key) for key in keys]
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome | Twin] = []
     async for some in session.fetch(folder, epoch, wants, sink or MemorySink()):
         assert some
         outcomes += some
     return outcomes
 
 
-def body_of(outcome: Outcome) -> bytes:
-    assert isinstance(outcome, Fetched), outcome
+def body_of(outcome: Outcome | Twin) -> bytes:
+    assert isinstance(outcome, Fetched | Twin), outcome
     assert isinstance(outcome.body, MemoryWriter)
     return bytes(outcome.body.data)
 

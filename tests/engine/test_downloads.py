@@ -13,7 +13,7 @@ from hauld.model import Setback, Stored
 from hauld.state.base import Committed
 from hauld.state.sqlite import SqliteState
 from support.engine import Engine, running
-from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer, fetched
+from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 
 def mailbox(count: int, size: int = 200) -> Mailbox:
@@ -228,24 +228,6 @@ async def test_P12_a_folder_renumbered_between_its_listing_and_its_download_is_l
         assert len(engine.bodies()) == 15
 
 
-async def test_P13_a_folder_that_is_renumbered_all_the_time_is_not_listed_all_the_time(tmp_path: Path) -> None:
-    honest = Honest({b"INBOX": mailbox(5), b"Sent": mailbox(5)})
-
-    @honest.instead_of("EXAMINE")
-    async def renumbers(client: Client, command: Command) -> None:
-        for box in honest.mailboxes.values():
-            box.uidvalidity += 1
-        await honest.answer(client, command)
-
-    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), connections=1) as engine:
-        job = await engine.create(live=False)
-        waiting = await engine.until(job.id, lambda seen: seen.phase == "waiting")
-        assert waiting.error is not None
-        assert waiting.error.kind == "epoch"
-        assert "'INBOX'" in waiting.error.message
-        assert len(server.asked("EXAMINE")) < 20
-
-
 async def test_a_folder_that_closes_before_its_items_came_makes_the_job_wait_and_name_it(tmp_path: Path) -> None:
     honest = Honest({b"INBOX": mailbox(5), b"Sent": mailbox(5)})
     closed = [False]
@@ -397,21 +379,6 @@ async def test_two_jobs_that_want_the_same_items_fetch_each_once(tmp_path: Path)
         assert one.progress.downloaded_items + one.progress.skipped_items == 600
         assert two.progress.downloaded_items + two.progress.skipped_items == 600
         assert len(engine.bodies()) == 600
-
-
-async def test_P4_P20_a_twin_answer_does_not_make_a_second_file(tmp_path: Path) -> None:
-    honest = Honest({b"INBOX": mailbox(3)})
-
-    @honest.instead_of("UID FETCH")
-    async def says_two_twice(client: Client, command: Command) -> None:
-        if b"BODY" in command.arguments:
-            await client.send(fetched(2, 2, b"another body"), fetched(2, 2, honest.mailboxes[b"INBOX"].messages[2]))
-        await honest.answer(client, command)
-
-    async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
-        job = await engine.finish()
-        assert job.progress.downloaded_items == 3
-        assert len(engine.bodies()) == 3
 
 
 HOSTILE = [

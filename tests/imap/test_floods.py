@@ -108,7 +108,7 @@ async def test_P23_answers_that_each_come_to_an_end_do_not_add_up():
 
 
 async def test_P23_a_list_of_folders_without_an_end_ends_the_connection(monkeypatch):
-    monkeypatch.setattr(protocol, "MOST_COLLECTED", 1000)
+    monkeypatch.setattr(protocol, "MOST_COLLECTED", 100_000)
     honest = inbox()
 
     @honest.instead_of("LIST")
@@ -117,9 +117,38 @@ async def test_P23_a_list_of_folders_without_an_end_ends_the_connection(monkeypa
             await client.send(b'* LIST () "/" again\r\n' * 100)
 
     async with ScriptedServer(honest) as server, server.source().session() as session:
-        with pytest.raises(Transient, match="its answer to LIST has more than 1000 lines") as error:
+        with pytest.raises(Transient, match="its answer to LIST would take more than 100000 bytes of memory") as error:
             assert [folder async for folder in session.folders()]
         assert error.value.kind == "protocol"
+
+
+LISTS = {
+    "names": b'* LIST () "/" name\r\n',
+    "attributes": b"* LIST (" + b"xy " * 40_000 + b') "/" many\r\n',
+    "lists in lists": b"* LIST (" + b"() " * 20_000 + b') "/" deep\r\n',
+    "literals": b'* LIST () "/" {1000000}\r\n' + b"n" * 1_000_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("line", LISTS.values(), ids=LISTS.keys())
+async def test_P23_the_memory_of_a_list_is_reckoned_as_large_as_it_is(line, monkeypatch):
+    limit = 4_000_000
+    monkeypatch.setattr(protocol, "MOST_COLLECTED", limit)
+    honest = inbox()
+
+    @honest.instead_of("LIST")
+    async def never_stops(client: Client, command: Command) -> None:
+        piece = line * max(1, 100_000 // len(line))
+        while True:
+            await client.send(piece)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        tracemalloc.start()
+        with pytest.raises(Transient, match="bytes of memory"):
+            assert [folder async for folder in session.folders()]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert limit / 2 < peak < 2 * limit + 6_000_000  # what is being parsed and sent, too
 
 
 def test_P23_search_results_are_counted_over_all_lines():

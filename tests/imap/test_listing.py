@@ -355,3 +355,124 @@ async def test_a_cursor_of_another_epoch_is_stale_for_fetching():
         with pytest.raises(StaleCursor, match="in epoch 1 now, not in 2") as stale:
             assert [outcome async for outcome in session.fetch(INBOX, "2", [], None)]
         assert stale.value.epoch == "1"
+
+
+# --- servers that contradict themselves ---
+
+
+@pytest.mark.parametrize(
+    "uidnext", [b"", b"* OK [UIDNEXT 1] low\r\n", b"* OK [UIDNEXT 4294967295] high\r\n", b"* OK [UIDNEXT x] odd\r\n"]
+)
+async def test_P15_what_is_said_of_the_next_uid_proves_nothing(uidnext):
+    honest = inbox(numbered(3, first=7))
+
+    @honest.instead_of("EXAMINE")
+    async def lies(client: Client, command: Command) -> None:
+        honest.open(client, command)
+        await client.send(b"* 3 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n* OK [HIGHESTMODSEQ 5] x\r\n", uidnext, command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.key for page in listing for item in page.items] == ["1.9", "1.8", "1.7"]
+        assert listing[-1].whole
+
+
+UNSOUND = {
+    "EXPUNGE 0": b"* 0 EXPUNGE\r\n",
+    "EXPUNGE past the end": b"* 6 EXPUNGE\r\n",
+    "more EXPUNGEs than messages": b"* 1 EXPUNGE\r\n" * 6,
+    "EXPUNGE without a number": b"* EXPUNGE\r\n",
+    "EXPUNGE of 2 to the 63": b"* 9223372036854775808 EXPUNGE\r\n",
+    "EXISTS down": b"* 2 EXISTS\r\n",
+    "EXISTS 0": b"* 0 EXISTS\r\n",
+    "EXISTS up and down": b"* 9 EXISTS\r\n* 5 EXISTS\r\n",
+}
+
+
+@pytest.mark.parametrize("said", UNSOUND.values(), ids=UNSOUND.keys())
+async def test_P18_P19_numbers_that_make_no_sense_prove_that_nothing_is_gone_and_nothing_unchanged(said):
+    honest = inbox(numbered(5))
+
+    @honest.instead_of("UID SEARCH")
+    async def lies(client: Client, command: Command) -> None:
+        await client.send(said, b"* SEARCH 1 2\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.key for page in listing for item in page.items] == ["1.2", "1.1"]
+        assert not listing[-1].whole
+        honest.be_honest()
+        again = await pages(session, listing[-1].cursor)
+        assert [len(page.items) for page in again] == [5, 0]
+        assert again[-1].whole
+
+
+async def test_P18_messages_that_go_in_the_middle_of_a_search_are_gone():
+    honest = inbox(numbered(5))
+
+    @honest.instead_of("UID SEARCH")
+    async def two_go(client: Client, command: Command) -> None:
+        await client.send(b"* 5 EXPUNGE\r\n* 4 EXPUNGE\r\n* SEARCH 1 2 3\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert (await pages(session))[-1].whole
+
+
+async def test_P18_an_expunge_in_the_middle_of_a_listing_files_no_details_under_another_item():
+    honest = inbox(Mailbox({1: b"x", 2: b"xx", 3: b"xxx"}))
+
+    @honest.instead_of("UID FETCH")
+    async def one_goes(client: Client, command: Command) -> None:
+        box = honest.mailboxes[b"INBOX"]
+        await client.send(honest.details(box, 1, 1), b"* 1 EXPUNGE\r\n", honest.details(box, 2, 3), command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [(item.key, item.size) for item in await items(session)] == [("1.3", 3), ("1.2", None), ("1.1", 1)]
+
+
+@pytest.mark.parametrize("said", [b"* VANISHED (EARLIER) 1:4294967295\r\n", b"* VANISHED 1:5\r\n"])
+@pytest.mark.parametrize("verb", ["EXAMINE", "UID SEARCH", "UID FETCH"])
+async def test_P41_everything_has_vanished_says_a_server_that_was_not_asked(said, verb):
+    honest = inbox(numbered(5))
+
+    @honest.instead_of(verb)
+    async def lies(client: Client, command: Command) -> None:
+        await client.send(said)
+        await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert sum(len(page.items) for page in listing) == 5
+        assert listing[-1].whole
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b'* ESEARCH (TAG "A1") UID\r\n', b'* ESEARCH (TAG "A1") UID COUNT 3\r\n', b'* ESEARCH (TAG "A1") UID ALL 1:3\r\n', b""],
+)
+async def test_P44_an_answer_without_a_list_is_no_empty_folder(answer):
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def extends(client: Client, command: Command) -> None:
+        await client.send(answer, command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Transient, match="did not list 'INBOX'"):
+            await pages(session)
+
+
+async def test_P44_an_empty_list_for_a_folder_that_has_items_proves_nothing():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def forgets(client: Client, command: Command) -> None:
+        await client.send(b"* SEARCH\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        (page,) = await pages(session)
+        assert not page.whole
+
+
+def test_P46_a_flag_that_is_none_and_one_of_a_kilobyte_are_nothing_that_breaks():
+    assert flags_of([rb"\*", b"x" * 1024, b"a\x1b[31m"]) == (r"\*", "a\x1b[31m")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from hauld.clock import Clock
 from hauld.engine.limits import Slots
-from hauld.errors import HaulError, NeedsAttention
+from hauld.errors import HaulError, ItemRejected, NeedsAttention
 from hauld.model import Folder, FolderKind, Trouble, matches
 from hauld.sources.base import Session, Source
 
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 
 IDLE_LIMIT = 90.0
 """Seconds that an unused session is kept open for the next comparison."""
+
+EPOCHS_BELIEVED = 3
+EPOCHS_WITHIN = 3600.0
+"""So many changes of a folder's epoch within so many seconds are believed: who goes on renumbering is left alone meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Account:
         self._idle: list[_Open] = []
         self._open = 0
         self._listing: dict[int, asyncio.Lock] = {}
+        self._epochs: dict[int, deque[float]] = {}
         self._attention: NeedsAttention | None = None
         self._trouble: Trouble | None = None
         self._since = clock.now_ms()
@@ -92,6 +98,22 @@ class Account:
     def listing(self, folder: int) -> asyncio.Lock:
         """Held while a folder is listed: two jobs never list one folder at the same time."""
         return self._listing.setdefault(folder, asyncio.Lock())
+
+    def epoch_turned(self, folder: Folder) -> None:
+        """The folder's items have new keys."""
+        self._epochs.setdefault(folder.number, deque(maxlen=EPOCHS_BELIEVED)).append(self._clock.monotonic())
+
+    def check_epochs(self, folder: Folder) -> None:
+        """Raise ``ItemRejected`` (kind ``epoch``) where the folder's items had new keys too often to be listed again now."""
+        turned = self._epochs.get(folder.number, deque())
+        if len(turned) < EPOCHS_BELIEVED or self._clock.monotonic() - turned[0] > EPOCHS_WITHIN:
+            return
+        raise ItemRejected(
+            "epoch",
+            f"The origin has renumbered the folder {folder.name!r} {EPOCHS_BELIEVED} times within an hour. What is stored of it"
+            " stays; nothing more is fetched until the hour is over.",
+            hint="Tell the provider: every mail program loses its place in this folder. Starting the job tries again at once.",
+        )
 
     async def close(self) -> None:
         """End the idle sessions."""
@@ -192,6 +214,7 @@ class Account:
         self._attention = None
         self._trouble = None
         self.sign_in_failures = 0
+        self._epochs.clear()
         self._since = self._clock.now_ms()
 
     # --- claims ---

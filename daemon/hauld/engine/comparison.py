@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from hauld.engine.account import Account
 from hauld.engine.crew import crew
 from hauld.engine.workshop import Workshop
 from hauld.errors import ItemRejected, Transient
-from hauld.model import Criteria, Folder, Job, Page, Place, Strategy, Trouble
+from hauld.model import Criteria, Folder, Job, Page, Place, Setback, StoredItem, Strategy, Trouble
 from hauld.sources.base import Session
 from hauld.state.base import Preview
 
@@ -24,12 +24,15 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 24 * 3600 * 1000
 
+ROWS = 2000
+"""Rows read from the ledger at a time."""
+
 
 class Comparison:
     """One comparison for one strategy; with a job, what the strategy selects is wanted by it.
 
-    ``folders`` are those selected, by number, as they stand after their listing, without those that cannot be read, which
-    are in ``unreadable``; ``selected`` are the numbers of both.
+    ``folders`` are those selected, by number, as they stand after their listing, without those that cannot be read or
+    written, which are in ``unreadable``; ``selected`` are the numbers of both.
     """
 
     def __init__(self, strategy: Strategy, account: Account, workshop: Workshop, *, job: Job | None, priority: int) -> None:
@@ -75,24 +78,28 @@ class Comparison:
             for number, folder in self.folders.items()
         ]
 
-    async def list_folder(self, session: Session, folder: Folder, since: bytes | None) -> None:
-        """One folder's listing, whole, into the ledger. A folder that cannot be read while others can says so and is left."""
+    async def list_folder(self, session: Session, folder: Folder, since: bytes | None, *, stale: bool = False) -> None:
+        """One folder's listing, whole, into the ledger. A folder that cannot be read or written while others can says so and is
+        left. ``stale``: a fetch found it in another epoch than it was listed in."""
         criteria = self._strategy.criteria
-        async with self._account.listing(folder.number):
-            try:
+        try:
+            async with self._account.listing(folder.number):
+                self._account.check_epochs(folder)
                 page = await self._record_listing(session, folder, since)
+                if stale or folder.epoch not in (None, page.epoch):
+                    self._account.epoch_turned(folder)
                 found = None if criteria is None else await self._search(session, folder, page.epoch, criteria)
-            except ItemRejected as error:
-                await self.set_unreadable(folder, error)
-                return
+            if self._job is not None:
+                await self._want(self._job, folder, page.epoch, found)
+                await self.place(folder)
+        except ItemRejected as error:
+            await self.set_unreadable(folder, error)
+            return
         if folder.error is not None:
             await self._state.set_folder_error(folder.number, None)
         self.folders[folder.number] = replace(folder, epoch=page.epoch, cursor=page.cursor, error=None)
         if found is not None:
             self._found[folder.number] = found
-        if self._job is not None:
-            await self._want(self._job, folder, page.epoch, found)
-            await self.place(folder)
 
     async def place(self, folder: Folder) -> Place:
         """The folder's place in the store, which it has even when it is empty."""
@@ -105,11 +112,13 @@ class Comparison:
         return self._places[folder.number]
 
     async def set_unreadable(self, folder: Folder, error: ItemRejected) -> None:
+        """Nothing more of that folder in this comparison; the reason is kept with it."""
+        if self.folders.pop(folder.number, None) is None:
+            return  # two sessions ran into the same trouble
         since = folder.error.since if folder.error is not None else self._workshop.clock.now_ms()
         trouble = Trouble(error.kind, error.message, error.hint, since)
         await self._state.set_folder_error(folder.number, trouble)
         self.unreadable.append(replace(folder, error=trouble))
-        self.folders.pop(folder.number, None)
         log.warning("%s %r: %s", self._account.settings.name, folder.name, error, extra={"event": "folder.unreadable"})
 
     async def _list_folders(self) -> None:
@@ -141,18 +150,31 @@ class Comparison:
         """Each page as it comes; the last one. The cursor moves only when it is reached."""
         jobs = [self._job.number] if self._job is not None and self._strategy.criteria is None else []
         new = 0
-        begun = False
+        stored: dict[str, StoredItem] | None = None
         async with aclosing(session.list(folder.remote, since)) as pages:
             async for page in pages:
-                if not begun:
+                if stored is None:
                     await self._state.begin_listing(folder.number, page.epoch)
-                    begun = True
+                    stored = await self._stored_before(folder, page.epoch)
                 new += await self._state.record_page(folder.number, page, jobs, self._strategy.dates)
+                if changed := list(_changed(page, stored)):
+                    await self._state.give_up(changed)
                 if page.cursor is not None:
                     gone = await self._state.finish_listing(folder.number, page)
                     self._say_listed(folder, new, gone)
                     return page
         raise Transient("protocol", f"The listing of {folder.name!r} ended before it was complete.")
+
+    async def _stored_before(self, folder: Folder, epoch: str) -> dict[str, StoredItem]:
+        """What is stored under keys that the folder once had, lost, and now has again: because it is back in an earlier epoch,
+        or was gone and is there again. Nobody knows whether they still mean the same."""
+        returned = folder.last_sync_at is not None and (folder.cursor is None or folder.epoch != epoch)
+        stored: dict[str, StoredItem] = {}
+        last = 0 if returned else None
+        while last is not None and (rows := await self._state.stored(folder.number, after=last, limit=ROWS)):
+            stored |= {row.key: row for row in rows if row.epoch == epoch}
+            last = rows[-1].number
+        return stored
 
     def _say_listed(self, folder: Folder, new: int, gone: int) -> None:
         if new or gone:
@@ -164,3 +186,12 @@ class Comparison:
                 gone,
                 extra={"event": "folder.listed"} | ({"job": self._job.id} if self._job is not None else {}),
             )
+
+
+def _changed(page: Page, stored: Mapping[str, StoredItem]) -> Iterator[Setback]:
+    """The items of the page that have another size than what is stored under their key."""
+    for item in page.items:
+        before = stored.get(item.key)
+        if before is not None and item.size not in (None, before.size):
+            reason = f"The folder's keys have come back, and this one has {item.size} bytes instead of {before.size}."
+            yield Setback(before.number, "changed", reason)

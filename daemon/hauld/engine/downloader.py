@@ -2,7 +2,7 @@
 
 Batches of it go to sessions, each outcome that has its bytes goes on to ``ingest``, and each that has not is asked for again,
 singly, before it is called failed. Nothing is concluded from silence: an item that stays away is failed, or skipped because a
-fresh listing no longer names it.
+fresh listing no longer names it. A folder that the store cannot write, or the origin does not open, keeps no other waiting.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from hauld.engine.plan import Batch, Plan, reckoned
 from hauld.engine.progress import Meter
 from hauld.engine.workshop import Workshop
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Deposit, Fetched, Folder, Job, Missing, Outcome, PendingItem, Place, Rejected, Setback, Want
+from hauld.model import Deposit, Fetched, Folder, Job, Missing, Outcome, PendingItem, Place, Rejected, Setback, Twin, Want
 from hauld.sources.base import Session
 
 SHARE = 50
 """Items that make a further connection worth opening."""
-
-EPOCHS_A_RUN = 3
-"""Changes of a folder's epoch within one run that are believed."""
 
 
 @dataclass
@@ -38,6 +35,7 @@ class _Pass:
     plan: Plan
     silent: dict[int, list[PendingItem]] = field(default_factory=dict)
     relist: set[int] = field(default_factory=set)
+    unwritable: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
     setbacks: int = 0
 
 
@@ -56,13 +54,14 @@ class Downloader:
         self._comparison = comparison
         self._meter = meter
         self._turn = turn
-        self._epochs: dict[int, int] = {}
+        self._attempts = job.attempts or workshop.policy.attempts
         self._unsettled = 0
         self._all_settled = asyncio.Event()
         self._failure: HaulError | None = None
 
     async def run(self) -> None:
         """Pass over what is pending until nothing is left of it. Cancelled, it ends when what was passed on is stored."""
+        await self._workshop.ingest.finish()  # what a group that failed has left durable is not fetched again
         self._meter.begin()
         try:
             while (await self._state.counters(self._job.number)).remaining:
@@ -86,6 +85,8 @@ class Downloader:
             self._account, 1 + remaining // SHARE, self._job.priority, name, lambda session: self._fetch_batches(session, this)
         )
         await self._settled()
+        for folder, error in this.unwritable.values():
+            await self._comparison.set_unreadable(folder, error)
         await self._look_again(this)
         if self.stored == stored and not this.setbacks and not this.relist and not self._must_stop():
             await self._wait_for_others(claimed)
@@ -109,16 +110,22 @@ class Downloader:
         """Fetch one batch under the byte budget. Whatever happens, what did not come is free for the next try."""
         place = await self._comparison.place(batch.folder)
         waiting = {item.key: item for item in batch.items}
+        items = dict(waiting)
         numbers = {item.number for item in batch.items}
         self._account.claimed |= numbers
         self.in_progress |= numbers
         held = await self._hold(batch)
         setbacks: list[Setback] = []
         try:
-            async for item, outcome in self._outcomes(session, batch, waiting):
+            async for outcome in self._outcomes(session, batch):
+                item = items[outcome.key]
+                if isinstance(outcome, Twin):
+                    await self._pass_on(item, outcome, place, batch.folder, this, 0)
+                    continue
+                del waiting[item.key]
                 weight = held.pop(item.key)
                 if isinstance(outcome, Fetched):
-                    self._pass_on(item, outcome, place, epoch_of(batch.folder), weight)
+                    self._pass_on(item, outcome, place, batch.folder, this, weight)
                 else:
                     setbacks.append(self._setback(batch.folder, item, outcome, this))
                     self._let_go([item], weight)
@@ -128,44 +135,55 @@ class Downloader:
                 this.setbacks += len(setbacks)
                 await self._state.record_group(self._job.number, (), setbacks)
 
-    async def _outcomes(
-        self, session: Session, batch: Batch, waiting: dict[str, PendingItem]
-    ) -> AsyncIterator[tuple[PendingItem, Outcome]]:
-        """What becomes of each item, as it becomes known; what is left in ``waiting`` did not come."""
+    async def _outcomes(self, session: Session, batch: Batch) -> AsyncIterator[Outcome | Twin]:
+        """What becomes of the items, as it becomes known."""
         folder = batch.folder
         wants = [Want(item.key, item.size) for item in batch.items]
         async with aclosing(session.fetch(folder.remote, epoch_of(folder), wants, self._workshop.store)) as answers:
             async for outcomes in answers:
                 for outcome in outcomes:
-                    yield waiting.pop(outcome.key), outcome
+                    yield outcome
 
-    def _pass_on(self, item: PendingItem, fetched: Fetched, place: Place, epoch: str, weight: int) -> None:
-        """The item's bytes are staged: on to the commit."""
+    def _pass_on(
+        self, item: PendingItem, fetched: Fetched | Twin, place: Place, folder: Folder, this: _Pass, weight: int
+    ) -> asyncio.Future[None]:
+        """The item's bytes are staged: on to the commit. Done when it is over, whatever became of it.
+
+        The item and its share of the budget are the outcome's; a twin has neither, so it is waited for instead."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        twin = isinstance(fetched, Twin)
 
         def settled(error: HaulError | None) -> None:
-            self._let_go([item], weight)
             self._unsettled -= 1
-            if error is not None:
+            if not twin:
+                self._let_go([item], weight)
+            if isinstance(error, ItemRejected):
+                this.unwritable[folder.number] = (folder, error)
+                this.plan.drop(folder)
+            elif error is not None:
                 self._failure = error
-            else:
+            elif not twin:
                 self.stored += 1
                 self._meter.add(1, fetched.body.size)
+            if not over.done():
+                over.set_result(None)
             if not self._unsettled:
                 self._all_settled.set()
 
         self._unsettled += 1
         self._all_settled.clear()
-        flags = item.flags if fetched.flags is None else fetched.flags
-        date = item.date if fetched.date is None else fetched.date
-        deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
+        flags = item.flags if isinstance(fetched, Twin) or fetched.flags is None else fetched.flags
+        date = item.date if isinstance(fetched, Twin) or fetched.date is None else fetched.date
+        deposit = Deposit(place, epoch_of(folder), item.key, fetched.body, flags, date)
         listed = item.size if fetched.listed_size is None else fetched.listed_size
-        self._workshop.ingest.put(Arrival(item.number, self._job.number, deposit, listed, settled))
+        self._workshop.ingest.put(Arrival(item.number, self._job.number, deposit, listed, settled, twin))
+        return over
 
     def _setback(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected, this: _Pass) -> Setback:
         if isinstance(outcome, Rejected):
             return Setback(item.number, outcome.kind, outcome.reason, final=True, skip=outcome.skip)
         asked = replace(item, retry_count=item.retry_count + 1)
-        if asked.retry_count < self._workshop.policy.attempts:
+        if asked.retry_count < self._attempts:
             this.plan.again(folder, asked)
         else:
             this.silent.setdefault(folder.number, []).append(asked)
@@ -174,24 +192,18 @@ class Downloader:
     async def _look_again(self, this: _Pass) -> None:
         """List afresh the folders in doubt. What they still name and never gave is failed; the rest is no longer wanted."""
         for number in sorted(this.relist | this.silent.keys()):
-            if number in this.relist:
-                self._count_epoch(number)
+            if (folder := self._comparison.folders.get(number)) is None:
+                continue  # it cannot be read or written just now, and that is known
             async with self._account.session(self._job.priority) as session:
-                await self._comparison.list_folder(session, self._comparison.folders[number], None)
+                await self._comparison.list_folder(session, folder, None, stale=number in this.relist)
             silent = {item.number for item in this.silent.get(number, ())}
             if silent:
                 pending = await self._state.pending(self._job.number, number, below=None, limit=10**9)
-                reason = f"The origin lists it, but left it out of {self._workshop.policy.attempts} answers."
+                reason = f"The origin lists it, but left it out of {self._attempts} answers."
                 failed = [
                     Setback(i.number, "missing", reason, final=True, attempt=False) for i in pending if i.number in silent
                 ]
                 await self._state.record_group(self._job.number, (), failed)
-
-    def _count_epoch(self, number: int) -> None:
-        self._epochs[number] = self._epochs.get(number, 0) + 1
-        if self._epochs[number] > EPOCHS_A_RUN:
-            name = self._comparison.folders[number].name
-            raise Transient("epoch", f"The origin renumbers the folder {name!r} again and again.", at_least=300)
 
     async def _wait_for_others(self, claimed: set[int]) -> None:
         """Nothing moved in a pass: another job is fetching what this one wants, or it cannot be had now."""
@@ -199,9 +211,10 @@ class Downloader:
             await self._account.until_released()
         if claimed:
             return
-        unreadable = ", ".join(repr(folder.name) for folder in self._comparison.unreadable)
-        detail = f"the folders {unreadable} cannot be read" if unreadable else "the origin gives none of them"
-        raise Transient("stalled", f"Items are wanted, but {detail}.")
+        troubles = [folder.error.message for folder in self._comparison.unreadable if folder.error is not None]
+        more = f" (and {len(troubles) - 1} folders more have trouble)" if len(troubles) > 1 else ""
+        detail = f"{troubles[0]}{more}" if troubles else "the origin gives none of them."
+        raise Transient("stalled", f"Items are wanted, but cannot be had: {detail}")
 
     # --- bytes and claims ---
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from hauld.model import Criteria, Outcome, Page, RemoteFolder, Sink, Want
+from hauld.model import Criteria, Outcome, Page, RemoteFolder, Sink, Twin, Want
 
 
 class Session(Protocol):
@@ -48,9 +48,9 @@ class Session(Protocol):
 
     def fetch(
         self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink
-    ) -> AsyncGenerator[Sequence[Outcome], None]:
-        """Exactly one outcome for each want, in any order, some at a time as they come. Raises ``StaleCursor`` before
-        any byte when the folder is in another epoch."""
+    ) -> AsyncGenerator[Sequence[Outcome | Twin], None]:
+        """Exactly one outcome for each want, in any order, some at a time as they come; a ``Twin`` may follow an outcome.
+        Raises ``StaleCursor`` before any byte when the folder is in another epoch."""
         ...
 
 

@@ -1,7 +1,8 @@
 """How bodies come: which UIDs one command asks for, and how what arrives finds its want.
 
 ``Delivery`` takes the events of several FETCHes in flight and makes exactly one outcome of each want; ``session`` sends
-the commands. Bodies go to the sink as they arrive and are never held here.
+the commands. Bodies go to the sink as they arrive and are never held here. A second body under a UID that has been fetched
+is a ``Twin``: which of the two is the item, nobody here can know.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from hauld.model import Fetched, Missing, Outcome, Rejected, Sink, Want, Writer
+from hauld.model import Fetched, Missing, Outcome, Rejected, Sink, Twin, Want, Writer
 from hauld.sources.imap.grammar import BODY, BodyChunk, BodyStart, Data, Event, StreamedBody, Value, number, pairs
 from hauld.sources.imap.listing import too_large, uid_of
 
@@ -21,6 +22,9 @@ BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
 
 BLOCK_ITEMS = 200
 """How many items one command asks for. Their set stays well below the 8 KB a line may have at some servers."""
+
+MOST_TWINS = 100
+"""How many second bodies one fetch takes: each waits in memory until it is stored, and no budget counts it."""
 
 MOST_HALVES = 1000
 """How many responses may wait for their other half: those of all FETCHes in flight, and some."""
@@ -58,6 +62,8 @@ class Delivery:
         self._max_size = max_size
         self._pace = pace
         self._waiting: dict[int, Want] = {}
+        self._without_twin: dict[int, str] = {}
+        self._twins = 0
         self._arrived: deque[_Arrived] = deque()
         self._others: list[Outcome] = []
         self._body_number = 0
@@ -77,13 +83,15 @@ class Delivery:
         """The UIDs without an outcome."""
         return self._waiting.keys()
 
-    def take(self) -> Sequence[Outcome]:
-        """The outcomes since the last call. Only now are bodies finished: those that nobody takes can still be forgotten."""
+    def take(self) -> Sequence[Outcome | Twin]:
+        """The outcomes since the last call, and twins behind the outcome they are twins of. Only now are bodies finished:
+        those that nobody takes can still be forgotten."""
         self.news.clear()
-        outcomes, self._others = self._others, []
+        outcomes: list[Outcome | Twin] = [*self._others]
+        self._others.clear()
         while self._arrived:
             arrived = self._arrived[0]
-            outcomes.append(Fetched(arrived.key, arrived.writer.finish(), arrived.listed_size))
+            outcomes.append(arrived.kind(arrived.key, arrived.writer.finish(), arrived.listed_size))
             self._arrived.popleft()
         return outcomes
 
@@ -114,18 +122,19 @@ class Delivery:
 
     def _begin_body(self, place: int, items: dict[bytes, Value], size: int) -> None:
         """Open a writer unless the body is known not to be wanted. Its UID may come only behind it (then the key the sink
-        is told is the sequence number)."""
+        is told is the sequence number). A twin is taken, but nobody waits for it: its bytes count as the others beside
+        wanted bodies do, and so are bounded."""
         self._drop_body()
         self._body_number = place
         self._body_size = size
         uid = number((self._halves.get(place, {}) | items).get(b"UID"))
-        if uid is not None and uid not in self._waiting:
+        if uid is not None and uid not in self._waiting and uid not in self._without_twin:
             return
-        self._expected = size
-        self._pace.expect_body(size)
+        if uid not in self._without_twin:
+            self._expected = size
+            self._pace.expect_body(size)
         if not too_large(size, self._max_size):
-            key = self._waiting[uid].key if uid is not None else f"{self._epoch}.#{place}"
-            self._writer = self._sink.open(key, size)
+            self._writer = self._sink.open(self._key_of(uid) or f"{self._epoch}.#{place}", size)
 
     def _write(self, data: memoryview | bytes) -> None:
         if self._writer is not None and not self._writer.write(data):
@@ -141,15 +150,19 @@ class Delivery:
             items[b"BODY[]"] = BODY
         whole = self._halves.pop(place, {}) | items
         uid = number(whole.get(b"UID"))
+        listed_size = number(whole.get(b"RFC822.SIZE"))
         if uid in self._waiting and b"BODY[]" in whole:
-            self._settle_item(self._waiting.pop(uid).key, whole[b"BODY[]"], number(whole.get(b"RFC822.SIZE")))
+            self._settle_item(uid, whole[b"BODY[]"], listed_size)
             self._expected = 0 if place == self._body_number else self._expected
-        elif (uid is None or uid in self._waiting) and self._keep_half(place, whole):
+        elif uid in self._without_twin and isinstance(whole.get(b"BODY[]"), StreamedBody):
+            self._settle_twin(uid, listed_size)
+        elif (uid is None or self._key_of(uid)) and self._keep_half(place, whole):
             return
         if place == self._body_number:
             self._drop_body()
 
-    def _settle_item(self, key: str, body: Value, listed_size: int | None) -> None:
+    def _settle_item(self, uid: int, body: Value, listed_size: int | None) -> None:
+        key = self._waiting.pop(uid).key
         if not isinstance(body, StreamedBody):
             self._settle(Missing(key, "the server says that the body is not available"))
         elif reason := too_large(self._body_size, self._max_size):
@@ -157,10 +170,25 @@ class Delivery:
         elif self._body_size == 0 and listed_size:
             self._settle(Missing(key, f"the server sent an empty body for an item of {listed_size} bytes"))
         else:
-            assert self._writer is not None
-            self._arrived.append(_Arrived(key, self._writer, listed_size))
-            self._writer = None
-            self.news.set()
+            self._hand_on(Fetched, key, listed_size)
+            self._without_twin[uid] = key
+
+    def _settle_twin(self, uid: int, listed_size: int | None) -> None:
+        """One for each item: a server that gives a third body can give a thousandth. An empty one says nothing."""
+        if self._writer is not None and self._body_size and self._twins < MOST_TWINS:
+            self._twins += 1
+            self._hand_on(Twin, self._without_twin.pop(uid), listed_size)
+
+    def _hand_on(self, kind: type[Fetched | Twin], key: str, listed_size: int | None) -> None:
+        assert self._writer is not None
+        self._arrived.append(_Arrived(kind, key, self._writer, listed_size))
+        self._writer = None
+        self.news.set()
+
+    def _key_of(self, uid: int | None) -> str | None:
+        """The key of an item of which a body is taken; None for any other."""
+        want = self._waiting.get(uid) if uid is not None else None
+        return want.key if want is not None else self._without_twin.get(uid or 0)
 
     def _drop_body(self) -> None:
         """Forget the body that came last, and what was said about it, unless it was settled."""
@@ -197,8 +225,9 @@ class Delivery:
 
 
 class _Arrived(NamedTuple):
-    """A whole body, not yet handed out."""
+    """A whole body, not yet handed out, and what it will be."""
 
+    kind: type[Fetched | Twin]
     key: str
     writer: Writer
     listed_size: int | None

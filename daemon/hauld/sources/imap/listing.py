@@ -24,7 +24,8 @@ MOST_FOUND = 5_000_000
 
 
 class Mailbox:
-    """What an EXAMINE tells, kept up to date by the untagged responses that follow it."""
+    """What an EXAMINE tells, kept up to date by the untagged responses that follow it. ``sound`` is whether these make sense
+    together: where they do not, nothing may be concluded from what is not there."""
 
     def __init__(self) -> None:
         self.uidvalidity = 0
@@ -32,6 +33,7 @@ class Mailbox:
         self.exists: int | None = None
         self.highestmodseq: int | None = None
         self.expunged = 0
+        self.sound = True
 
     @property
     def epoch(self) -> str:
@@ -50,9 +52,22 @@ class Mailbox:
                 self.highestmodseq = value
         elif type(event) is Data:
             if event.name == "EXISTS":
-                self.exists = event.number
+                self._take_exists(event.number)
             elif event.name == "EXPUNGE":
-                self.expunged += 1
+                self._take_expunge(event.number)
+
+    def _take_exists(self, count: int | None) -> None:
+        """Only EXPUNGE may make them fewer (RFC 3501, 7.3.1)."""
+        if count is None or (self.exists is not None and count < self.exists):
+            self.sound = False
+        self.exists = count
+
+    def _take_expunge(self, place: int | None) -> None:
+        if place is None or self.exists is None or not 1 <= place <= self.exists:
+            self.sound = False
+            return
+        self.exists -= 1
+        self.expunged += 1
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):

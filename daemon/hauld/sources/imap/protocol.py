@@ -6,8 +6,9 @@ iterative parser of ``grammar``; there is one table of pending tags, so several 
 response reaches every listener; and when the connection goes, everything pending ends at once.
 
 A connection fails closed: an answer to a command nobody sent, a line without sense, silence for longer than the timeout
-while an answer is due, far more of them than any answer has, and ``failure`` is set, the transport aborted, and no byte
-more is read. Signing in is in ``signin``; what is said on a signed-in connection, in ``session``.
+while an answer is due, far more bytes than any answer has, or hardly any for half an hour, and ``failure`` is set, the
+transport aborted, and no byte more is read. Signing in is in ``signin``; what is said on a signed-in connection, in
+``session``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from aioimaplib import aioimaplib as library
 from hauld.errors import HaulError, Transient
 from hauld.model import Writer
 from hauld.sources.imap import answers
-from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status
+from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status, Value
 
 Listener: TypeAlias = Callable[[Event], None]
 """Takes an untagged response, a part of one, or a continuation. A ``HaulError`` it raises ends the connection with it."""
@@ -40,8 +41,17 @@ MOST_BESIDE_BODIES = 64 * 1024 * 1024
 """Bytes a server may send between two tagged answers, bodies that are wanted not counted. As many results as ``Found`` takes
 fit in, and so do 600,000 folders: what goes on beyond has no end."""
 
-MOST_COLLECTED = 100_000
-"""Untagged responses that ``collect`` keeps: more folders than any server has, and all of them in memory at once."""
+LONGEST_ANSWER = 1800.0
+"""Seconds an answer may take, however little comes of it: a large folder is searched for minutes."""
+
+SLOWEST = 128
+"""Bytes that buy an answer one second more. What comes slower than this for longer than ``LONGEST_ANSWER`` has no end."""
+
+MOST_COLLECTED = 100 * 1024 * 1024
+"""Bytes of memory, about, for the responses that ``collect`` keeps: more folders than any server has."""
+
+MEMORY_OF_A_VALUE = 80
+"""Bytes of memory, about, that a value takes beside its own bytes."""
 
 # The library formats what it receives and sends for debug, bodies and passwords included.
 library.log.setLevel(max(library.log.level, logging.INFO))
@@ -66,6 +76,9 @@ class Connection(library.IMAP4ClientProtocol):
         self._wire: asyncio.Transport | None = None
         self._awaited: dict[int, Writer] = {}
         self._last_byte = loop.time()
+        self._paused_at = 0.0
+        self._answer_began = 0.0
+        self._answer_bytes = 0
         self._beside_bodies = 0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -97,11 +110,14 @@ class Connection(library.IMAP4ClientProtocol):
     async def collect(self, name: str, verb: str, *arguments: bytes | Literal) -> tuple[Status, Sequence[Data]]:
         """``ask``, with the untagged responses of that name."""
         found: list[Data] = []
+        memory = 0
 
         def listener(event: Event) -> None:
+            nonlocal memory
             if type(event) is Data and event.name == name:
-                if len(found) == MOST_COLLECTED:
-                    raise ProtocolError(f"its answer to {verb} has more than {MOST_COLLECTED} lines")
+                memory += _memory_of(event.values)
+                if memory > MOST_COLLECTED:
+                    raise ProtocolError(f"its answer to {verb} would take more than {MOST_COLLECTED} bytes of memory")
                 found.append(event)
 
         with self.listening(listener):
@@ -122,6 +138,7 @@ class Connection(library.IMAP4ClientProtocol):
         if not self._pending:
             self._last_byte = self._loop.time()
             self._beside_bodies = 0
+            self._begin_answer()
         self._pending[tag] = _Pending(verb, answer)
         self._keep_watch(self._timeout)
         self._write(b" ".join(filter(None, (tag, verb.encode("ascii"), arguments))))
@@ -195,6 +212,7 @@ class Connection(library.IMAP4ClientProtocol):
             return
         self._last_byte = self._loop.time()
         self._beside_bodies += len(d)
+        self._answer_bytes += len(d)
         try:
             for event in self._parser.feed(d):
                 self._take(event)
@@ -246,6 +264,7 @@ class Connection(library.IMAP4ClientProtocol):
             if pending.verb == "STARTTLS" and status.condition == "OK":
                 self._expect_a_handshake()
             self._beside_bodies = self._parser.unread
+            self._begin_answer()
             if not pending.answer.done():
                 pending.answer.set_result(status)
         elif status.condition == "BYE":
@@ -298,6 +317,7 @@ class Connection(library.IMAP4ClientProtocol):
             return
         if not self._awaited:
             self._wire.pause_reading()
+            self._paused_at = self._loop.time()
         self._awaited[id(writer)] = writer
         writer.when_ready(functools.partial(self.release, writer))
 
@@ -306,6 +326,7 @@ class Connection(library.IMAP4ClientProtocol):
         if self._awaited.pop(id(writer), None) is None or self._awaited:
             return
         self._last_byte = self._loop.time()
+        self._answer_began += self._last_byte - self._paused_at
         if self.failure is None and self._wire is not None:
             self._wire.resume_reading()
 
@@ -326,17 +347,31 @@ class Connection(library.IMAP4ClientProtocol):
         if self._watch is None:
             self._watch = self._loop.call_later(seconds, self._check_progress)
 
+    def _begin_answer(self) -> None:
+        """From here on counts how long the next tagged answer takes."""
+        self._answer_began = self._loop.time()
+        self._answer_bytes = 0
+
     def _check_progress(self) -> None:
-        """End the connection when no byte has come for too long. Our own pause is not the server's silence."""
+        """End the connection when no byte has come for too long, or too few. Our own pause is not the server's silence."""
         self._watch = None
         if not self._pending:
             return
-        silence = 0.0 if self._awaited else self._loop.time() - self._last_byte
-        if silence < self._timeout:
-            self._keep_watch(self._timeout - silence)
+        if self._awaited:
+            self._keep_watch(self._timeout)
             return
-        silent = f"{self.where} sent nothing for {self._timeout:g} s while it owed an answer to {self._asked()}."
-        self.end(Transient("timeout", silent))
+        now = self._loop.time()
+        silence = now - self._last_byte
+        taken = now - self._answer_began
+        allowed = LONGEST_ANSWER + self._answer_bytes / SLOWEST
+        if silence >= self._timeout:
+            silent = f"{self.where} sent nothing for {self._timeout:g} s while it owed an answer to {self._asked()}."
+            self.end(Transient("timeout", silent))
+        elif taken >= allowed:
+            pace = f"for {taken / 60:.0f} min at {self._answer_bytes / taken:.0f} bytes/s"
+            self.end(Transient("timeout", f"{self.where} has been answering {self._asked()} {pace}, without an end."))
+        else:
+            self._keep_watch(min(self._timeout - silence, allowed - taken))
 
 
 class Client(library.IMAP4):
@@ -425,6 +460,14 @@ class _Pending:
 
     verb: str
     answer: asyncio.Future[Status | None]
+
+
+def _memory_of(values: Sequence[Value]) -> int:
+    """Bytes of memory that the values take, about."""
+    return sum(
+        MEMORY_OF_A_VALUE + (_memory_of(value) if isinstance(value, list) else len(value) if isinstance(value, bytes) else 0)
+        for value in values
+    )
 
 
 def _lines(arguments: Sequence[bytes | Literal]) -> list[bytes]:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import ItemRejected, StaleCursor, Transient
-from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink, Want
+from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink, Twin, Want
 from hauld.sources.imap import answers, names
 from hauld.sources.imap.fetching import BODIES, Delivery, blocks, uid_set
 from hauld.sources.imap.grammar import Data, Status, Value
@@ -79,8 +79,10 @@ class ImapSession:
         if since is not None and cursor.highestmodseq is not None and decode_cursor(since) == cursor:
             yield Page(mailbox.epoch, cursor=since)
             return
+        expunged = mailbox.expunged
         uids = await self._search_all(folder, mailbox)
-        whole = cursor.exists is None or len(uids) >= cursor.exists - mailbox.expunged
+        expected = 0 if cursor.exists is None else cursor.exists - (mailbox.expunged - expunged)
+        whole = mailbox.sound and len(uids) >= expected
         if not whole:
             cursor = Cursor(mailbox.uidvalidity, None, None, None)
         last = Page(mailbox.epoch, cursor=cursor.encode(), whole=whole)
@@ -169,7 +171,7 @@ class ImapSession:
 
     async def fetch(
         self, folder: RemoteFolder, epoch: str, wants: Sequence[Want], sink: Sink
-    ) -> AsyncGenerator[Sequence[Outcome], None]:
+    ) -> AsyncGenerator[Sequence[Outcome | Twin], None]:
         await self._be_in(folder, epoch)
         delivery = Delivery(epoch, wants, sink, self._max_size, self._connection)
         unasked = blocks(delivery.waiting)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aioimaplib import aioimaplib as library
 
-from hauld.errors import HaulError, NeedsAttention, Transient
+from hauld.errors import HaulError, NeedsAttention, Transient, out_of_files
 from hauld.sources.imap import answers
 from hauld.sources.imap.options import ImapOptions
 from hauld.sources.imap.protocol import Client, Connection
@@ -69,9 +69,10 @@ class ImapSource:
         try:
             context = ssl.create_default_context(cafile=self._options.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise NeedsAttention(
+            trouble = f"{self._options.where}: the certificates in {self._options.ca_file} cannot be read: {error}"
+            raise out_of_files(error, trouble) or NeedsAttention(
                 "configuration",
-                f"{self._options.where}: the certificates in {self._options.ca_file} cannot be read: {error}",
+                trouble,
                 hint="ca_file names a file of PEM certificates that the daemon may read.",
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -84,9 +85,10 @@ class ImapSource:
         try:
             context.load_cert_chain(certificate, self._options.client_key, password="")
         except (OSError, ssl.SSLError) as error:
-            raise NeedsAttention(
+            trouble = f"{self._options.where}: the client certificate in {certificate} cannot be used: {error}"
+            raise out_of_files(error, trouble) or NeedsAttention(
                 "configuration",
-                f"{self._options.where}: the client certificate in {certificate} cannot be used: {error}",
+                trouble,
                 hint="client_cert and client_key name files in PEM that the daemon may read; the key has no passphrase.",
             ) from error
 
@@ -116,7 +118,8 @@ class ImapSource:
         except ConnectionResetError as error:
             raise Transient("network", f"{where} accepted the connection and closed it again before a greeting.") from error
         except OSError as error:
-            raise Transient("network", f"{where} cannot be reached: {error.strerror or error}") from error
+            trouble = f"{where} cannot be reached: {error.strerror or error}"
+            raise out_of_files(error, trouble) or Transient("network", trouble) from error
 
     async def _encrypt(self, connection: Connection) -> None:
         """STARTTLS, or nothing: there is no signing in without (RFC 8314). What a server, or somebody on the way to it, says
