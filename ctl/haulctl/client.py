@@ -18,7 +18,7 @@ from haulapi.calls import CALLS, HelloParams, NoParams, Params
 from haulapi.envelope import ErrorObject, Request
 from haulapi.faults import fault
 from haulapi.frames import Lines, LineTooLong, encode
-from haulctl.failure import Failure, Unreachable
+from haulctl.failure import HINTS, Failure, Unreachable
 
 PATIENCE = 60.0
 """Seconds that a reply may take; what signs in at an origin may take longer and says so."""
@@ -162,15 +162,20 @@ def elements(raw: bytes, field: str) -> list[bytes]:
     return [bytes(each) for each in _field(raw, field, list[msgspec.Raw])]
 
 
-def all_elements(client: Client, method: str, params: Params, field: str) -> Iterator[bytes]:
+def all_elements(client: Client, method: str, params: Params, field: str, *, patience: float = PATIENCE) -> Iterator[bytes]:
     """The elements of a list that comes in pages, each as JSON, over all pages from the params' own on."""
     while True:
-        page = client.ask(method, params)
+        page = client.ask(method, params, patience=patience)
         yield from elements(page, field)
         after = _field(page, "next", str | None)
         if after is None:
             return
         params = msgspec.structs.replace(params, after=after)
+
+
+def whole(client: Client, method: str, params: Params, field: str) -> bytes:
+    """A list that comes in pages as one result, as JSON: as if there were one page with all of it."""
+    return b'{"%s":[%s],"next":null}' % (field.encode(), b",".join(all_elements(client, method, params, field)))
 
 
 def _field(raw: bytes, name: str, kind: Any) -> Any:
@@ -227,7 +232,7 @@ def _failure(error: ErrorObject) -> Failure:
     return Failure(
         fault(data.kind).exit,
         error.message,
-        hint=data.hint,
+        hint=data.hint or HINTS.get(data.kind),
         kind=data.kind,
         retry_at=data.retry_at,
         candidates=data.candidates or (),

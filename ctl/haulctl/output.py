@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 
 from haulapi.calls import Params
 from haulctl import words
-from haulctl.client import PATIENCE, all_elements, elements, read, read_as
+from haulctl.client import PATIENCE, all_elements, elements, read, read_as, whole
 from haulctl.failure import Failure
 from haulctl.options import settings
 
@@ -26,19 +27,20 @@ def answer(
     *,
     each: str | None = None,
     limit: int | None = None,
+    all_pages: bool = False,
     kind: Any = None,
     patience: float = PATIENCE,
 ) -> None:
     """Ask, and give the result in the form asked for: ``screen`` draws it for people; as JSON lines it is one line, or one
-    for ``each`` element of that list; a list that comes in pages is then given whole, or up to ``limit``. ``kind`` is the
-    type of the result of a method that has several."""
+    for ``each`` element of that list; a list that comes in pages is then given whole, or up to ``limit``, in the other forms
+    only with ``all_pages``. ``kind`` is the type of the result of a method that has several."""
     form = settings().output
     with settings().connect() as client:
         if form == "jsonl" and each and "after" in params.__struct_fields__:
             for element in islice(all_elements(client, method, params, each), limit):
                 line(element)
             return
-        raw = client.ask(method, params, patience=patience)
+        raw = whole(client, method, params, each) if all_pages and each else client.ask(method, params, patience=patience)
     if form == "json":
         document(raw)
     elif form == "table":
@@ -87,13 +89,24 @@ def say(sentence: str) -> None:
 
 def say_failure(failure: Failure) -> None:
     """What failed and why, and below it what can be done."""
-    click.echo(click.style("haulctl: ", fg="red") + words.visible(failure.message), err=True, color=_colour())
+    first, *more = _broken("haulctl: " + words.visible(failure.message))
+    click.echo(click.style("haulctl: ", fg="red") + first.removeprefix("haulctl: "), err=True, color=_colour())
     if failure.candidates:
-        click.echo(f"  Perhaps: {', '.join(map(words.visible, failure.candidates))}", err=True)
+        more += _broken(f"Perhaps: {', '.join(map(words.visible, failure.candidates))}")
     if failure.retry_at:
-        click.echo(f"  Next try {words.until(failure.retry_at, words.now())}.", err=True)
+        more += _broken(f"Next try {words.until(failure.retry_at, words.now())}.")
     if failure.hint:
-        click.echo(f"  {words.visible(failure.hint)}", err=True)
+        more += _broken(words.visible(failure.hint))
+    for line in more:
+        click.echo(f"  {line}", err=True)
+
+
+def _broken(sentence: str) -> list[str]:
+    """The sentence in lines that a terminal can show whole, two cells further right; elsewhere in one."""
+    if not sys.stderr.isatty():
+        return [sentence]
+    room = max(shutil.get_terminal_size().columns - 2, 20)
+    return textwrap.wrap(sentence, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _colour() -> bool | None:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import click
+
 from haulapi.calls import Account, AccountTest, DaemonStatus, ErrorInfo, Folder, Item, Job, Preview, Strategy
 from haulapi.events import Event
-from haulctl.table import Cell, Column, paint, render
+from haulctl.failure import HINTS
+from haulctl.table import Cell, Column, paint, render, wide
 from haulctl.words import (
     ago,
     count,
@@ -175,6 +177,7 @@ def job(one: Job, width: int | None, now: datetime) -> Lines:
         ("Wants", _wants(one.strategy)),
         ("Live", "yes, it keeps watching" if one.live else "no, it ends when all is there"),
         ("Priority", f"{one.priority} ({PRIORITIES.get(one.priority, 'unknown')})"),
+        ("Attempts", f"{counted(one.attempts, 'time')} an item" if one.attempts else ""),
         ("Requested by", visible(one.requester or "")),
         (
             "Progress",
@@ -232,7 +235,8 @@ def folders(listed: Sequence[Folder], width: int | None, now: datetime) -> Lines
         )
         for folder in listed
     ]
-    yield from render(columns, rows, width)
+    reasons = [(visible(folder.name), visible(folder.error.message)) for folder in listed if folder.error]
+    yield from _with_reasons(render(columns, rows, width), reasons, width)
 
 
 def items(listed: Sequence[Item], width: int | None, now: datetime) -> Lines:
@@ -264,7 +268,8 @@ def items(listed: Sequence[Item], width: int | None, now: datetime) -> Lines:
         )
         for item in listed
     ]
-    yield from render(columns, rows, width)
+    reasons = [(f"Item {item.id}", visible(item.error.message)) for item in listed if item.error]
+    yield from _with_reasons(render(columns, rows, width), reasons, width)
 
 
 def preview(one: Preview, width: int | None) -> Lines:
@@ -301,25 +306,36 @@ def event(one: Event) -> str:
 # --- sentences -----------------------------------------------------------------------------------------------------
 
 
-def created(job: Job) -> str:
+def created(job: Job, width: int | None = None) -> Lines:
     """What ``create`` made."""
     fate = "created" if job.status == "pending" else f"created and {visible(job.status)}"
     ending = "and keeps watching" if job.live else "and ends when all is there"
-    return f"{visible(job.id)} on {visible(job.account)} is {fate}. It wants {_wants(job.strategy)}, {ending}."
+    sentence = f"{visible(job.id)} on {visible(job.account)} is {fate}. It wants {_wants(job.strategy)}, {ending}."
+    yield from _sentence(sentence, width)
 
 
-def deleted(job: Job, purged: bool) -> str:
+def deleted(job: Job, purged: bool, width: int | None = None) -> Lines:
     """What ``delete`` left."""
     rest = "Files that no other job wants are removed." if purged else "Its files stay."
-    return f"{visible(job.id)} on {visible(job.account)} is deleted. {rest}"
+    yield from _sentence(f"{visible(job.id)} on {visible(job.account)} is deleted. {rest}", width)
 
 
-def acted(job: Job, what: str) -> str:
+def asks_to_purge(job: Job, width: int | None = None) -> str:
+    """What to ask before files are removed."""
+    stored = job.progress.downloaded_items + job.progress.skipped_items
+    question = (
+        f"Delete {visible(job.id)} on {visible(job.account)} and the files of its {counted(stored, 'item')},"
+        " but for those that another job wants?"
+    )
+    return "\n".join(_sentence(question, _narrower(width, len(" [y/N]: "))))
+
+
+def acted(job: Job, what: str, width: int | None = None) -> Lines:
     """What became of a job that was acted on."""
-    return f"{visible(job.id)} on {visible(job.account)} {what}: {_painted(job.status, job.phase)}."
+    yield from _sentence(f"{visible(job.id)} on {visible(job.account)} {what}: {_painted(job.status, job.phase)}.", width)
 
 
-def ended(job: Job, seconds: float) -> str:
+def ended(job: Job, seconds: float, width: int | None = None) -> Lines:
     """How a job ended that was waited for."""
     progress = job.progress
     sentence = (
@@ -327,9 +343,9 @@ def ended(job: Job, seconds: float) -> str:
         f" {counted(progress.downloaded_items, 'item')} downloaded ({size(progress.bytes_downloaded)}),"
         f" {count(progress.skipped_items)} skipped, {count(progress.failed_items)} failed."
     )
+    yield from _sentence(sentence, width)
     if progress.failed_items:
-        sentence += f"\nSee which: haulctl items {visible(job.id)} --status failed"
-    return sentence
+        yield f"See which: haulctl items {visible(job.id)} --status failed"
 
 
 def progress_line(job: Job) -> str:
@@ -371,7 +387,7 @@ def _wrong(daemon: DaemonStatus, unfinished: Sequence[Job], width: int | None, n
     """Everything that needs somebody or waits for something, what needs somebody first."""
     troubles: list[tuple[str, ErrorInfo]] = []
     if daemon.configuration_error:
-        hint = "The last good configuration stays in force. Mend the file, then: haulctl reload"
+        hint = "The last good configuration stays in force. Mend the file, then restart hauld."
         troubles.append(("configuration", ErrorInfo(kind="configuration", message=daemon.configuration_error, hint=hint)))
     troubles += [(f"account {each.name}", each.error) for each in daemon.accounts if each.error]
     told = {(each.name, each.error.message) for each in daemon.accounts if each.error}
@@ -384,6 +400,21 @@ def _wrong(daemon: DaemonStatus, unfinished: Sequence[Job], width: int | None, n
     yield f"Wrong: {len(troubles)}"
     for where, error in sorted(troubles, key=lambda trouble: trouble[1].retry_at is not None):
         yield from _indented(_trouble(where, error, _narrower(width), now))
+
+
+def _with_reasons(table: Sequence[str], reasons: Sequence[tuple[str, str]], width: int | None) -> Lines:
+    """The table, and below it in full each reason that had no room in it, with the first row that has it."""
+    yield from table
+    told = "\n".join(table)
+    cut: dict[str, list[str]] = {}
+    for where, reason in reasons:
+        if reason not in told:
+            cut.setdefault(reason, []).append(where)
+    for reason, rows in cut.items():
+        more = f" and {counted(len(rows) - 1, 'other')}" if len(rows) > 1 else ""
+        yield ""
+        yield f"{rows[0]}{more}:"
+        yield from _paragraph("  ", reason, width)
 
 
 def _why(error: ErrorInfo | None, width: int | None, now: datetime) -> Lines:
@@ -401,8 +432,8 @@ def _trouble(where: str, error: ErrorInfo, width: int | None, now: datetime) -> 
     facts.append(f"next try {until(error.retry_at, now)}" if error.retry_at else "until somebody acts")
     yield f"{paint(visible(where), 'yellow' if error.retry_at else 'red')}: {', '.join(facts)}"
     yield from _paragraph("  ", visible(error.message), width)
-    if error.hint:
-        yield from _paragraph("  -> ", visible(error.hint), width)
+    if hint := error.hint or HINTS.get(error.kind):
+        yield from _paragraph("  -> ", visible(hint), width)
 
 
 def _word(status: str, phase: str | None = None) -> str:
@@ -478,13 +509,25 @@ def _pairs(*pairs: tuple[str, str]) -> Lines:
 
 
 def _paragraph(start: str, text: str, width: int | None) -> Lines:
-    yield from textwrap.wrap(
-        text,
-        min(width or WIDEST_TEXT, WIDEST_TEXT),
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_on_hyphens=False,
-    )
+    """The text broken between words, ``start`` before it and room for that on each further line. Colours take no room."""
+    room = min(width or WIDEST_TEXT, WIDEST_TEXT)
+    line, words = start, 0
+    for word in text.split():
+        if words and _cells(line) + 1 + _cells(word) > room:
+            yield line
+            line, words = " " * len(start), 0
+        line += f" {word}" if words else word
+        words += 1
+    yield line
+
+
+def _sentence(text: str, width: int | None) -> Lines:
+    """A sentence about what was done: broken where there is a terminal, in one line for whatever else reads it."""
+    return _paragraph("", text, width) if width else iter((text,))
+
+
+def _cells(text: str) -> int:
+    return wide(click.unstyle(text))
 
 
 def _indented(lines: Lines) -> Lines:
@@ -492,5 +535,5 @@ def _indented(lines: Lines) -> Lines:
         yield f"  {line}"
 
 
-def _narrower(width: int | None) -> int | None:
-    return None if width is None else width - 2
+def _narrower(width: int | None, by: int = 2) -> int | None:
+    return None if width is None else width - by

@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from haulapi.calls import Folder, FolderListParams, Job, JobList, JobListParams, JobParams
 from haulapi.faults import Exit
-from haulctl.client import Client
+from haulctl.client import Client, all_elements, read_as
 from haulctl.failure import Failure, Unreachable
 
 LOOK_EVERY = 0.25
@@ -98,12 +98,14 @@ def _look(client: Client, job: str) -> tuple[Job, Sequence[Folder]]:
 
 def _folders(client: Client, job: Job) -> Sequence[Folder]:
     try:
-        folders: Sequence[Folder] = client.call("folders.list", FolderListParams(job=job.id)).folders
+        return [
+            read_as("folders.list", each, Folder)
+            for each in all_elements(client, "folders.list", FolderListParams(job=job.id), "folders")
+        ]
     except Failure as failure:
-        if failure.kind not in {"failed", "not_found"}:
+        if failure.exit != Exit.NOT_FOUND:
             raise
-        return ()  # more of them than one reply can hold, or the job was deleted just now: the job alone is shown
-    return folders
+        return ()  # the job was deleted just now: it alone is shown
 
 
 def _look_at_all(client: Client, known: set[str]) -> tuple[Sequence[tuple[Job, Sequence[Folder]]], Sequence[str]]:

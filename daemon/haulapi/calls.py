@@ -56,7 +56,8 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """What a person asked for, and how far it is."""
+    """What a person asked for, and how far it is. ``attempts`` is how often one item is asked for before it is failed; null is
+    what the configuration says."""
 
     id: str
     account: str
@@ -74,6 +75,7 @@ class Job(msgspec.Struct, kw_only=True):
     updated_at: str
     completed_at: str | None
     last_sync_at: str | None
+    attempts: int | None = None
 
 
 class Folder(msgspec.Struct, kw_only=True):
@@ -92,8 +94,18 @@ class Folder(msgspec.Struct, kw_only=True):
     error: ErrorInfo | None = None
 
 
+class Conflict(msgspec.Struct, kw_only=True):
+    """Other bytes that the origin gave under the key of a stored item; they are kept beside it."""
+
+    sha256: str
+    size: int
+    local_path: str
+    seen_at: str
+
+
 class Item(msgspec.Struct, kw_only=True):
-    """One thing to download. ``key`` is opaque (``uidvalidity.uid`` for IMAP); ``local_path`` is directory and unique part."""
+    """One thing to download. ``key`` is opaque (``uidvalidity.uid`` for IMAP); ``local_path`` is directory and unique part.
+    ``sha256`` is the first half of the hash where the ledger was rebuilt from names and the item was not verified since."""
 
     id: int
     folder: str
@@ -108,6 +120,7 @@ class Item(msgspec.Struct, kw_only=True):
     retry_count: int
     downloaded_at: str | None
     removed_at: str | None
+    conflicts: list[Conflict] = []
 
 
 class Account(msgspec.Struct, kw_only=True):
@@ -218,6 +231,7 @@ class CreateParams(Params):
     start: bool = True
     dry_run: bool = False
     idempotency_key: str | None = None
+    attempts: int | None = None
 
 
 class PreviewFolder(msgspec.Struct, kw_only=True):
@@ -277,16 +291,19 @@ class RetryParams(JobParams):
 
 
 class FolderListParams(Params):
-    """Either a job or an account."""
+    """Either a job or an account; ``after`` is the ``next`` of the page before."""
 
     job: str | None = None
     account: str | None = None
+    limit: int = 1000
+    after: str | None = None
 
 
 class FolderList(msgspec.Struct, kw_only=True):
-    """Folders in the order in which they are fetched."""
+    """One page of folders in the order in which they are fetched; ``next`` is null on the last."""
 
     folders: list[Folder]
+    next: str | None = None
 
 
 class ItemListParams(Params):
@@ -343,6 +360,69 @@ class EventList(msgspec.Struct, kw_only=True):
     last: int
 
 
+class VerifyParams(Params):
+    """One account, or all. ``repair`` fetches again what is damaged or missing and the origin still has; ``origin`` compares
+    the ledger with the origin's own lists first."""
+
+    account: str | None = None
+    repair: bool = False
+    origin: bool = False
+
+
+class VerifyStatusParams(Params):
+    """``after`` is the ``next`` of the page of folders before."""
+
+    limit: int = 1000
+    after: str | None = None
+
+
+class VerifiedFolder(msgspec.Struct, kw_only=True):
+    """What became of one folder. ``checked`` items were read; ``damaged`` have other bytes than the ledger says, ``missing``
+    have none; ``unknown`` files are in the folder and in no row; ``pending``, ``failed`` and ``skipped`` items are not stored.
+    ``is_complete``: all that the origin is known to have is stored or skipped, and whole. ``problems`` are sentences, the first
+    few."""
+
+    account: str
+    name: str
+    checked: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    missing: int = 0
+    unknown: int = 0
+    repaired: int = 0
+    pending: int = 0
+    failed: int = 0
+    skipped: int = 0
+    is_complete: bool = False
+    problems: list[str] = []
+
+
+class Verification(msgspec.Struct, kw_only=True):
+    """The last verification: ``status`` is ``never``, ``running``, ``completed`` or ``failed`` (``error`` says why); ``phase``
+    of a running one is ``listing``, ``reading`` or ``repairing``. ``strays`` are files outside of all folders that are
+    nobody's, the first hundred; ``unknown_files`` counts these and those in folders. Nothing unknown is ever deleted."""
+
+    status: str
+    phase: str | None = None
+    account: str | None = None
+    repair: bool = False
+    origin: bool = False
+    started_at: str | None = None
+    finished_at: str | None = None
+    total_items: int = 0
+    checked_items: int = 0
+    total_bytes: int = 0
+    checked_bytes: int = 0
+    damaged_items: int = 0
+    missing_items: int = 0
+    repaired_items: int = 0
+    unknown_files: int = 0
+    strays: list[str] = []
+    folders: list[VerifiedFolder] = []
+    next: str | None = None
+    error: ErrorInfo | None = None
+
+
 class Call(msgspec.Struct, frozen=True):
     """One method: its name, the types of its parameters and result, and what it is for."""
 
@@ -373,6 +453,8 @@ CALLS = {
         Call("items.list", ItemListParams, ItemList, "Items of a job, a page at a time."),
         Call("events.follow", FollowParams, Following, "Send events as they happen, until the connection ends or unfollow."),
         Call("events.unfollow", NoParams, NoResult, "Send no more events on this connection."),
+        Call("verify.start", VerifyParams, Verification, "Read again what is stored and compare it with the ledger."),
+        Call("verify.status", VerifyStatusParams, Verification, "How far the last verification is, and what it found."),
         Call("events.list", EventListParams, EventList, "Past events, a page at a time."),
     )
 }

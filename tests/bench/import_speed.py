@@ -4,6 +4,8 @@ Both start with nothing and end with every message durable in a Maildir; both ta
 by pair, because the disk of a shared machine drifts within minutes: only the ratio within a pair means anything. What they
 stored is deleted at the very end: ext4 passes over the inodes of files that were deleted minutes ago, one by one, and after
 the deletion of ten thousand files each new one takes many times as long to create.
+
+With ``--followers N``, mbsync is left out: hauld with N followers of its events that never read is compared with hauld without.
 """
 
 from __future__ import annotations
@@ -39,19 +41,45 @@ class Run:
 
 def main() -> None:
     options = parse()
+    if not options.followers and shutil.which("mbsync") is None:
+        sys.exit("The benchmark compares with mbsync: apt-get install isync")
     with private_dovecot() as server, tempfile.TemporaryDirectory(prefix="bench-") as directory:
         user = server.add_user("bench", "open sesame")
         server.fill(user, "INBOX", messages(options.count, size=options.size))
         drain(server, user)  # so that neither is first to warm the server up
         print(f"{options.count} messages of {options.size} bytes, {options.pairs} pairs, {os.cpu_count()} processors")
         print(f"{'':8}{'seconds':>9}{'messages/s':>12}{'MB/s':>8}{'CPU s':>8}{'peak MB':>9}")
-        ratios = []
-        for pair in range(options.pairs):
-            ours = report("hauld", run_hauld(server, user, Path(directory) / f"hauld-{pair}", options), options)
-            theirs = report("mbsync", run_mbsync(server, user, Path(directory) / f"mbsync-{pair}", options), options)
-            ratios.append(theirs.seconds / ours.seconds)
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"hauld is {statistics.median(ratios):.2f} times as fast as mbsync (median of {len(ratios)} pairs; {spread})")
+        compare = compare_followers if options.followers else compare_mbsync
+        compare(server, user, Path(directory), options)
+
+
+def compare_mbsync(server: Dovecot, user: User, directory: Path, options: argparse.Namespace) -> None:
+    """hauld and mbsync in turn."""
+    ratios = []
+    for pair in range(options.pairs):
+        ours = report("hauld", run_hauld(server, user, directory / f"hauld-{pair}", options), options)
+        theirs = report("mbsync", run_mbsync(server, user, directory / f"mbsync-{pair}", options), options)
+        ratios.append(theirs.seconds / ours.seconds)
+    print(f"hauld is {middle(ratios)} times as fast as mbsync")
+
+
+def compare_followers(server: Dovecot, user: User, directory: Path, options: argparse.Namespace) -> None:
+    """hauld alone and hauld with stuck followers in turn, the first of a pair each of them in turn, too."""
+    speeds, memories = [], []
+    for pair in range(options.pairs):
+        runs = {}
+        for followers in (0, options.followers) if pair % 2 == 0 else (options.followers, 0):
+            run = run_hauld(server, user, directory / f"hauld-{pair}-{followers}", options, followers)
+            runs[bool(followers)] = report("followed" if followers else "alone", run, options)
+        speeds.append(runs[False].seconds / runs[True].seconds)
+        memories.append(runs[True].memory / runs[False].memory)
+    print(f"with {options.followers} stuck followers, hauld has {middle(speeds)} times its speed,")
+    print(f"and {middle(memories)} times its memory")
+
+
+def middle(ratios: list[float]) -> str:
+    """The median, and how far the pairs are from it."""
+    return f"{statistics.median(ratios):.2f} (median of {len(ratios)} pairs; {min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def parse() -> argparse.Namespace:
@@ -60,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=10_240, help="bytes of each (default 10240)")
     parser.add_argument("--pairs", type=int, default=3, help="how often each is run (default 3)")
     parser.add_argument("--command-times", action="store_true", help="also time haulctl list while hauld runs")
-    parser.add_argument("--followers", type=int, default=0, help="followers of hauld's events that never read (default 0)")
+    parser.add_argument("--followers", type=int, default=0, help="compare with so many followers that never read")
     parser.add_argument("--connections", type=int, default=3, help="hauld's connections; mbsync has one (default 3)")
     return parser.parse_args()
 
@@ -72,7 +100,7 @@ def report(name: str, run: Run, options: argparse.Namespace) -> Run:
     return run
 
 
-def run_hauld(server: Dovecot, user: User, directory: Path, options: argparse.Namespace) -> Run:
+def run_hauld(server: Dovecot, user: User, directory: Path, options: argparse.Namespace, followers: int = 0) -> Run:
     account = server.account(user, tls="none", connections=options.connections)
     hauld = Hauld(directory, {"a": account}, daemon={"log_level": "warning"})
     started = time.monotonic()
@@ -80,7 +108,7 @@ def run_hauld(server: Dovecot, user: User, directory: Path, options: argparse.Na
     hauld.start(ready=False)
     while not hauld.socket.exists():
         time.sleep(0.01)
-    stuck = [stuck_follower(hauld) for _ in range(options.followers)]
+    stuck = [stuck_follower(hauld) for _ in range(followers)]
     job = hauld.call("jobs.create", account="a", live=False)["id"]
     while hauld.call("jobs.get", job=job)["status"] != "completed":
         time.sleep(0.02)
@@ -144,6 +172,4 @@ def drain(server: Dovecot, user: User) -> None:
 
 
 if __name__ == "__main__":
-    if shutil.which("mbsync") is None:
-        sys.exit("The benchmark compares with mbsync: apt-get install isync")
     main()

@@ -32,7 +32,7 @@ from haulctl.cli import ALIASES, SECTIONS, cli, run
 from haulctl.failure import Failure
 from hauld.errors import Refused, Throttled
 from support.door import REFUSED_SIGN_IN, Answers, account, daemon, done, folder, item, job
-from support.terminal import open_terminal
+from support.terminal import Running, open_terminal
 
 HAULCTL = [sys.executable, "-c", "from haulctl.cli import main; main()"]
 
@@ -144,6 +144,16 @@ def test_jsonl_streams_all_pages_one_object_a_line(haulctl: Any, answers: Answer
     assert len(answers.asked) == 3
 
 
+def test_folders_are_given_over_all_their_pages(haulctl: Any, answers: Answers) -> None:
+    answers.folders = [folder(name=f"F{n}") for n in range(2_500)]
+    names = [f"F{n}" for n in range(2_500)]
+    assert [json.loads(line)["name"] for line in haulctl("folders", "k3x9", "-o", "jsonl").out.splitlines()] == names
+    whole = json.loads(haulctl("folders", "k3x9", "--json").out)
+    assert ([each["name"] for each in whole["folders"]], whole["next"]) == (names, None)
+    assert [line.split()[0] for line in haulctl("folders", "k3x9").out.splitlines()] == ["FOLDER", *names]
+    assert [asked.after for _, asked in answers.asked] == [None, "1000", "2000"] * 3
+
+
 def test_jsonl_with_a_limit_stops_there(haulctl: Any, answers: Answers) -> None:
     answers.items = [item(n) for n in range(1_200)]
     for limit in (3, 501):
@@ -248,7 +258,7 @@ def test_create_sends_what_was_asked_for(haulctl: Any, answers: Answers) -> None
     shown = haulctl(
         *("create", "work", "--strategy", "date-range", "--folder", "INBOX", "--folder", "Projects/*", "--exclude", "*/Old"),
         *("--since", "2026-01-01", "--before", "2026-02-01", "--from", "a", "--to", "b", "--subject", "c"),
-        *("--once", "--priority", "1", "--requester", "cron", "--no-start"),
+        *("--once", "--priority", "1", "--attempts", "9", "--requester", "cron", "--no-start"),
     )
     assert shown.code == 0
     assert answers.asked == [
@@ -268,6 +278,7 @@ def test_create_sends_what_was_asked_for(haulctl: Any, answers: Answers) -> None
                 ),
                 live=False,
                 priority=1,
+                attempts=9,
                 requester="cron",
                 start=False,
             ),
@@ -277,7 +288,7 @@ def test_create_sends_what_was_asked_for(haulctl: Any, answers: Answers) -> None
 
 def test_create_tells_what_it_made(haulctl: Any) -> None:
     shown = haulctl("create", "work")
-    assert shown.out == "job_k3x9q2m4v8zt on work is created and running. It wants full, and keeps watching.\n"
+    assert shown.out == "job_k3x9q2m4v8zt on work is created and running. It wants full, and keeps\nwatching.\n"
 
 
 def test_a_dry_run_tells_what_would_be(haulctl: Any, answers: Answers) -> None:
@@ -320,6 +331,58 @@ def test_pausing_cancelling_and_deleting_tell_what_became_of_the_job(haulctl: An
     answers.jobs = [job()]
     assert haulctl("delete", "k3x9", "--purge").out.endswith("is deleted. Files that no other job wants are removed.\n")
     assert answers.asked[-1] == ("jobs.delete", DeleteParams(job="k3x9", purge=True))
+
+
+def test_purging_asks_first_where_there_is_somebody_to_ask(path: Path, answers: Answers) -> None:
+    answers.jobs = [done()]
+    purge = [*HAULCTL, "--socket", str(path), "delete", "k3x9", "--purge"]
+    for answer in ("n", ""):
+        with Running(purge, 80) as asking:
+            asked = asking.until(lambda text: "[y/N]: " in text + " ")
+            assert "job_k3x9q2m4v8zt" in asked
+            assert "20,000 items" in asked
+            asking.type(f"{answer}\n")
+            assert "Nothing was deleted." in asking.until(lambda text: "Nothing was deleted." in text)
+            assert asking.end() == Exit.FAILURE
+    assert answers.jobs
+    with Running(purge, 80) as asking:
+        asking.until(lambda text: "[y/N]" in text)
+        asking.type("\x03")
+        assert asking.end() == Exit.INTERRUPTED
+    assert answers.jobs
+    with Running(purge, 80) as asking:
+        asking.until(lambda text: "[y/N]" in text)
+        asking.type("y\n")
+        assert asking.end() == Exit.OK
+    assert answers.asked[-1] == ("jobs.delete", DeleteParams(job="job_k3x9q2m4v8zt", purge=True))
+
+
+@pytest.mark.parametrize("options", [("--purge", "--yes"), ("--yes",), ()], ids=["purge, yes", "yes", "neither"])
+def test_nobody_is_asked_who_said_yes_or_keeps_the_files(path: Path, answers: Answers, options: tuple[str, ...]) -> None:
+    with Running([*HAULCTL, "--socket", str(path), "delete", "k3x9", *options], 80) as deleting:
+        assert deleting.end() == Exit.OK
+        assert "[y/N]" not in deleting.display.text
+    assert answers.jobs == []
+
+
+def test_a_script_that_purges_is_not_asked(path: Path, answers: Answers) -> None:
+    purged = subprocess.run([*HAULCTL, "--socket", path, "delete", "k3x9", "--purge"], stdin=subprocess.DEVNULL)
+    assert (purged.returncode, answers.jobs) == (Exit.OK, [])
+
+
+def test_an_error_on_a_terminal_is_broken_between_words(path: Path, answers: Answers) -> None:
+    def refuse(_method: str) -> None:
+        raise Refused(
+            "failed", "It went wrong in so many ways that a line of a terminal cannot hold all of them.", hint="Do " * 40
+        )
+
+    answers.before_answer = refuse
+    with Running([*HAULCTL, "--socket", str(path), "list"], 60) as failing:
+        assert failing.end() == Exit.FAILURE
+    first, *below = failing.display.text.splitlines()
+    assert first.startswith("haulctl: It went wrong")
+    assert all(line.startswith("  ") for line in below)
+    assert failing.display.wrapped == 0
 
 
 def test_retrying_names_the_items_or_none(haulctl: Any, answers: Answers) -> None:
@@ -416,6 +479,7 @@ def test_where_no_daemon_is_the_exit_code_and_the_words_say_so(tmp_path: Path, c
         (("list", "--status", "done"), Exit.USAGE, "'done' is not one of"),
         (("items", "job_a1", "--limit", "0"), Exit.USAGE, "range"),
         (("create", "work", "--priority", "4"), Exit.USAGE, "range"),
+        (("create", "work", "--attempts", "0"), Exit.USAGE, "range"),
     ],
 )
 def test_each_failure_has_its_exit_code_and_its_words_on_stderr(
@@ -550,6 +614,13 @@ def test_a_shell_is_offered_commands_accounts_and_jobs(path: Path, answers: Answ
     assert completed(path, "show", "jo") == ["job_k3x9q2m4v8zt", "job_zzzz00001111"]
     assert completed(path, "show", "zz") == ["zzzz00001111"]
     assert completed(path, "list", "--account", "h") == ["home"]
+
+
+def test_a_shell_is_offered_the_folders_of_the_job_and_jobs_of_later_pages(path: Path, answers: Answers) -> None:
+    answers.jobs = [job(id=f"job_{n:012}") for n in range(150)]
+    answers.folders = [folder(name=name) for name in ("INBOX", "Sent", "Spam", "S\x1b[2J")]
+    assert completed(path, "show", "job_00000000014") == [f"job_{n:012}" for n in range(140, 150)]
+    assert completed(path, "items", "job_000000000001", "--folder", "S") == ["Sent", "Spam"]
 
 
 def test_a_shell_is_offered_nothing_where_no_daemon_answers(tmp_path: Path) -> None:

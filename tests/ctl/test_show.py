@@ -138,13 +138,14 @@ Store        /var/lib/haul/mail
 Wrong: 3
   configuration: until somebody acts
     haul.toml: accounts.work.port is not a number.
-    -> The last good configuration stays in force. Mend the file, then: haulctl
-       reload
+    -> The last good configuration stays in force. Mend the file, then restart
+       hauld.
   account home: sign-in, since 2 h ago, until somebody acts
     imap.example.org refused the sign-in of me@example.org: Invalid credentials.
     -> Check the password that password_command gives, then: haulctl start JOB
   account archive-of-the-old-company: throttled, since 1 min ago, next try in 2 min
     imap.example.net asks for patience.
+    -> Nothing is to be done: it goes on by itself then.
 
 Accounts: 3
   NAME               STATE      SINCE      FOLDERS      ITEMS    SIZE  LAST SYNC
@@ -178,6 +179,7 @@ Wrong: 2
     -> Check the password that password_command gives, then: haulctl start JOB
   account archive-of-the-old-company: throttled, since 1 min ago, next try in 2 min
     imap.example.net asks for patience.
+    -> Nothing is to be done: it goes on by itself then.
 
 Accounts: 3
   NAME                        STATE      SINCE      FOLDERS      ITEMS    SIZE  LAST SYNC  USER            HOST              WHY
@@ -316,6 +318,11 @@ Last sync    2026-01-31 11:58:00 (2 min ago)
     )
 
 
+def test_a_job_with_attempts_of_its_own_tells_them() -> None:
+    assert "Attempts     9 times an item\n" in seen(show.job(job(attempts=9), 80, NOON))
+    assert "Attempts" not in seen(show.job(job(), 80, NOON))
+
+
 def test_a_job_that_waits_says_why_and_when_it_goes_on() -> None:
     shown = seen(show.job(JOBS[2], 80, NOON))
     assert (
@@ -338,6 +345,7 @@ Last sync    2026-01-31 11:58:00 (2 min ago)
 
 Why: throttled, since 1 min ago, next try in 2 min
   imap.example.net asks for patience.
+  -> Nothing is to be done: it goes on by itself then.
 """
     )
 
@@ -393,6 +401,9 @@ INBOX                 70 %  12,000  3,588          1.2 GB
 Sent                   0 %   8,000  8,000             0 B
 Projekte/Großkunden…  66 %       3              1  1.2 GB
 Shared                           0                    0 B  The server says: mai…
+
+Shared:
+  The server says: mailbox is in use.
 """
     )
 
@@ -420,7 +431,19 @@ STATUS     FOLDER               KEY                    SIZE  WHERE OR WHY
 completed  INBOX                1700000000.1        10.2 kB  work/INBOX/1700000…
 failed     INBOX                1700000000.2        10.2 kB  The server lists t…
 pending    Projekte/Großkunde…  1700000000.1234567
+
+Item 2:
+  The server lists this message but does not send it.
 """
+    )
+
+
+def test_a_reason_of_several_items_that_has_no_room_is_told_once() -> None:
+    items = [
+        item(number, status="failed", error=ErrorInfo(kind="left-out", message="Left " * 20 + "out.")) for number in range(3)
+    ]
+    assert seen(show.items(items, 80, NOON)).endswith(
+        "\n\nItem 0 and 2 others:\n  " + "Left " * 14 + "Left\n  " + "Left " * 5 + "out.\n"
     )
 
 

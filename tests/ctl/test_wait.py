@@ -144,11 +144,11 @@ def test_a_job_that_is_gone_ends_it(path: Path) -> None:
     assert failed.value.exit == Exit.NOT_FOUND
 
 
-def test_more_folders_than_a_reply_can_hold_leave_the_job_itself_visible(path: Path) -> None:
+def test_folders_are_seen_over_all_their_pages(path: Path) -> None:
     view = Seen()
-    with daemon(path, Answers(jobs=[done()], folders=[folder(name="x" * 5_000) for _ in range(300)])):
+    with daemon(path, Answers(jobs=[done()], folders=[folder(name=f"F{number}") for number in range(2_500)])):
         assert wait(path, view, Story()).status == "completed"
-    assert view.folders == [()]
+    assert [each.name for each in view.folders[0]] == [f"F{number}" for number in range(2_500)]
 
 
 @pytest.mark.parametrize(

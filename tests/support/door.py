@@ -38,6 +38,9 @@ from haulapi.calls import (
     RetryParams,
     Strategy,
     TestedFolder,
+    Verification,
+    VerifyParams,
+    VerifyStatusParams,
 )
 from hauld.clock import SystemClock
 from hauld.engine.events import EventLog
@@ -203,6 +206,7 @@ class Answers:
     jobs: list[Job] = field(default_factory=lambda: [job()])
     folders: list[Folder] = field(default_factory=lambda: [folder()])
     items: list[Item] = field(default_factory=lambda: [item(n) for n in range(1, 6)])
+    verification: Verification = field(default_factory=lambda: Verification(status="never"))
     configuration_error: str | None = None
     asked: list[tuple[str, Any]] = field(default_factory=list)
     before_answer: Callable[[str], Any] | None = None
@@ -309,7 +313,10 @@ class Answers:
 
     async def folders_list(self, params: FolderListParams) -> FolderList:
         await self._asked("folders.list", params)
-        return FolderList(folders=self.folders)
+        start = int(params.after or 0)
+        page = self.folders[start : start + params.limit]
+        following = start + len(page)
+        return FolderList(folders=page, next=str(following) if following < len(self.folders) else None)
 
     async def items_list(self, params: ItemListParams) -> ItemList:
         await self._asked("items.list", params)
@@ -318,6 +325,14 @@ class Answers:
         page = found[start : start + params.limit]
         following = start + len(page)
         return ItemList(items=page, next=str(following) if following < len(found) else None)
+
+    async def verify_start(self, params: VerifyParams) -> Verification:
+        await self._asked("verify.start", params)
+        return self.verification
+
+    async def verify_status(self, params: VerifyStatusParams) -> Verification:
+        await self._asked("verify.status", params)
+        return self.verification
 
     async def _asked(self, method: str, params: Any) -> None:
         self.asked.append((method, params))

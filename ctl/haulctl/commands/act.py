@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import click
 
@@ -21,7 +22,7 @@ from haulapi.calls import (
 from haulapi.faults import Exit
 from haulctl import bars, completions, output, show
 from haulctl.client import read_as
-from haulctl.failure import Failure
+from haulctl.failure import HINTS, Failure
 from haulctl.follow import Doorbell
 from haulctl.options import Command, settings
 from haulctl.wait import outcome, until_ended
@@ -70,6 +71,12 @@ STRATEGIES = ("full", "inbox-only", "selected-folders", "unseen", "date-range", 
 @click.option(
     "--priority", metavar="N", type=click.IntRange(1, 3), default=2, help="1 urgent, 2 normal (default), 3 background."
 )
+@click.option(
+    "--attempts",
+    metavar="N",
+    type=click.IntRange(1, 100),
+    help="Ask so often for an item before it is failed. Default: what the configuration says.",
+)
 @click.option("--requester", metavar="TEXT", help="Who asks, for the record.")
 @click.option("--no-start", is_flag=True, help="Leave it pending until haulctl start.")
 @click.option("--dry-run", is_flag=True, help="Make nothing; tell what it would fetch.")
@@ -86,6 +93,7 @@ def create(
     subject: str | None,
     once: bool,
     priority: int,
+    attempts: int | None,
     requester: str | None,
     no_start: bool,
     dry_run: bool,
@@ -112,6 +120,7 @@ def create(
         ),
         live=not once,
         priority=priority,
+        attempts=attempts,
         requester=requester,
         start=not no_start,
         dry_run=dry_run,
@@ -127,7 +136,7 @@ def create(
             patience=SIGN_IN_PATIENCE,
         )
     else:
-        output.answer("jobs.create", wanted, lambda job: [show.created(job)], kind=Job)
+        output.answer("jobs.create", wanted, lambda job: show.created(job, output.width()), kind=Job)
     return Exit.OK
 
 
@@ -135,7 +144,7 @@ def create(
 @click.argument("job", shell_complete=completions.jobs)
 def start(job: str) -> None:
     """Start a job, or resume a paused or failed one (also: resume)."""
-    output.answer("jobs.start", JobParams(job=job), lambda result: [show.acted(result, "started")])
+    output.answer("jobs.start", JobParams(job=job), _told("started"))
 
 
 @click.command(cls=Command, examples=["haulctl pause job_k3x9"])
@@ -145,26 +154,35 @@ def pause(job: str) -> None:
 
     What is being stored is finished first; the command ends when that is done.
     """
-    output.answer("jobs.pause", JobParams(job=job), lambda result: [show.acted(result, "stopped")], patience=STOP_PATIENCE)
+    output.answer("jobs.pause", JobParams(job=job), _told("stopped"), patience=STOP_PATIENCE)
 
 
 @click.command(cls=Command, examples=["haulctl cancel job_k3x9"])
 @click.argument("job", shell_complete=completions.jobs)
 def cancel(job: str) -> None:
     """Stop a job for good. What it stored stays."""
-    output.answer("jobs.cancel", JobParams(job=job), lambda result: [show.acted(result, "ended")], patience=STOP_PATIENCE)
+    output.answer("jobs.cancel", JobParams(job=job), _told("ended"), patience=STOP_PATIENCE)
 
 
-@click.command(cls=Command, examples=["haulctl delete job_k3x9", "haulctl delete job_k3x9 --purge"])
+@click.command(cls=Command, examples=["haulctl delete job_k3x9", "haulctl delete job_k3x9 --purge --yes"])
 @click.argument("job", shell_complete=completions.jobs)
 @click.option("--purge", is_flag=True, help="Remove its files, too, but for those that another job wants.")
-def delete(job: str, purge: bool) -> None:
+@click.option("--yes", is_flag=True, help="Purge without asking first, as is done where there is no terminal to ask on.")
+def delete(job: str, purge: bool, yes: bool) -> Exit:
     """Forget a job. Its files stay, unless they are purged.
 
-    The same job made again finds what is stored and skips it.
+    The same job made again finds what is stored and skips it. What was purged is fetched again, where the origin still has it.
     """
+    if purge and not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        with settings().connect() as client:
+            seen: Job = client.call("jobs.get", JobParams(job=job))
+        if not click.confirm(show.asks_to_purge(seen, output.width()), err=True):
+            output.say("Nothing was deleted.")
+            return Exit.FAILURE
+        job = seen.id  # what was asked about, whatever else the beginning of an id fits by now
     wanted = DeleteParams(job=job, purge=purge)
-    output.answer("jobs.delete", wanted, lambda result: [show.deleted(result, purge)], patience=STOP_PATIENCE)
+    output.answer("jobs.delete", wanted, lambda result: show.deleted(result, purge, output.width()), patience=STOP_PATIENCE)
+    return Exit.OK
 
 
 @click.command(cls=Command, examples=["haulctl retry job_k3x9", "haulctl retry job_k3x9 --item 4711"])
@@ -176,14 +194,14 @@ def retry(job: str, items: tuple[int, ...]) -> None:
     """Ask for failed items of a job again, all or some."""
     what = f"asks again for {counted(len(items), 'item')}" if items else "asks again for what failed"
     wanted = RetryParams(job=job, items=list(items) or None)
-    output.answer("jobs.retry", wanted, lambda result: [show.acted(result, what)])
+    output.answer("jobs.retry", wanted, _told(what))
 
 
 @click.command(cls=Command, examples=["haulctl sync job_k3x9"])
 @click.argument("job", shell_complete=completions.jobs)
 def sync(job: str) -> None:
     """Compare a job with its origin now, not only when it is due."""
-    output.answer("jobs.sync", JobParams(job=job), lambda result: [show.acted(result, "compares with its origin")])
+    output.answer("jobs.sync", JobParams(job=job), _told("compares with its origin"))
 
 
 @click.command(cls=Command, examples=["haulctl test work"])
@@ -195,6 +213,11 @@ def test(name: str) -> None:
         return list(show.tested(result, output.width()))
 
     output.answer("accounts.test", AccountParams(account=name), screen, patience=SIGN_IN_PATIENCE)
+
+
+def _told(what: str) -> Callable[[Job], Iterable[str]]:
+    """The screen that says what became of a job that was acted on."""
+    return lambda job: show.acted(job, what, output.width())
 
 
 def _implied(folders: Sequence[str], dates: Sequence[str | None], texts: Sequence[str | None]) -> str:
@@ -222,7 +245,7 @@ def wait_for(job: str) -> Exit:
     except KeyboardInterrupt:
         output.say(f"{job} goes on in the daemon. See how far it is: haulctl show {job}")
         return Exit.INTERRUPTED
-    output.value(ended, [show.ended(ended, time.monotonic() - began)])
+    output.value(ended, show.ended(ended, time.monotonic() - began, output.width()))
     if ended.error is not None:
-        output.say_failure(Failure(outcome(ended), ended.error.message, hint=ended.error.hint, kind=ended.error.kind))
+        output.say_failure(Failure(outcome(ended), ended.error.message, hint=ended.error.hint or HINTS.get(ended.error.kind)))
     return outcome(ended)

@@ -20,8 +20,10 @@ from haulapi.calls import (
     JobListParams,
     JobParams,
     NoParams,
+    Verification,
+    VerifyStatusParams,
 )
-from haulctl import completions, output, show
+from haulctl import completions, output, show, verifying
 from haulctl.options import Command, settings
 from haulctl.words import now
 
@@ -42,7 +44,10 @@ def status() -> None:
     def screen(daemon: DaemonStatus) -> Iterable[str]:
         with settings().connect() as client:
             recent: JobList = client.call("jobs.list", JobListParams(limit=PAGE))
-        return show.status(daemon, [job for job in recent.jobs if _needs_a_look(job)], output.width(), now())
+            verified: Verification = client.call("verify.status", VerifyStatusParams(limit=1))
+        yield from show.status(daemon, [job for job in recent.jobs if _needs_a_look(job)], output.width(), now())
+        if mentioned := verifying.mention(verified, now()):
+            yield from ("", mentioned)
 
     output.answer("daemon.status", NoParams(), screen)
 
@@ -110,7 +115,7 @@ def folders(job: str) -> None:
             return ()
         return show.folders(result.folders, output.width(), now())
 
-    output.answer("folders.list", FolderListParams(job=job), screen, each="folders")
+    output.answer("folders.list", FolderListParams(job=job), screen, each="folders", all_pages=True)
 
 
 @click.command(
@@ -119,7 +124,7 @@ def folders(job: str) -> None:
 )
 @click.argument("job", shell_complete=completions.jobs)
 @click.option("--status", type=click.Choice(ITEM_STATUSES), help="Only items of that status.")
-@click.option("--folder", metavar="NAME", help="Only items of that folder.")
+@click.option("--folder", metavar="NAME", shell_complete=completions.folders, help="Only items of that folder.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"So many. Default: {PAGE}, with -o jsonl all.")
 def items(job: str, status: str | None, folder: str | None, limit: int | None) -> None:
     """List the items of a job: where each is, or why it is not."""
