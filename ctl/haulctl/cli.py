@@ -11,13 +11,14 @@ import click
 from haulapi.faults import Exit
 from haulctl import output
 from haulctl.commands import act, follow, look, shell
+from haulctl.commands.verify import verify
 from haulctl.failure import Failure
 from haulctl.options import common_options
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Look": (look.status, look.accounts, look.account, look.list_jobs, look.show_job, look.folders, look.items),
     "Follow": (follow.watch, follow.events),
-    "Act": (act.create, act.start, act.pause, act.cancel, act.delete, act.retry, act.sync, act.test),
+    "Act": (act.create, act.start, act.pause, act.cancel, act.delete, act.retry, act.sync, verify, act.test),
     "Shell": (shell.completion,),
 }
 """Every command, as ``--help`` lists them."""

@@ -76,7 +76,8 @@ class Engine:
 
     def bodies(self) -> list[bytes]:
         """Everything stored, sorted."""
-        return sorted(path.read_bytes() for path in self.root.rglob("*.haul,*") if path.parent.name == "cur")
+        found = (path for path in self.root.rglob("*.haul,*") if path.parent.name == "cur")
+        return sorted(path.read_bytes() for path in found if ".haul" not in path.parts)
 
 
 @asynccontextmanager
@@ -90,31 +91,33 @@ async def running(
     budget: int = 1 << 20,
     slots: int = 3,
     state: Callable[[Path, Clock], SqliteState] = SqliteState,
+    store: Callable[[Path], MaildirStore] = MaildirStore,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine on one account, ``a``, or on several by name, over whatever ``root`` holds already."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     ledger = state(root / "haul.db", clock)
-    store = MaildirStore(root / "mail")
+    maildirs = store(root / "mail")
     await ledger.start()
     try:
-        await store.start()
+        await maildirs.start()
         try:
             accounts = {}
             for name, source in (sources if isinstance(sources, Mapping) else {"a": sources}).items():
                 each = settings(name, connections=connections, interval=interval)
                 number = await ledger.account(each.identity, each.name, each.source)
                 accounts[each.name] = Account(each, number, source, clock)
-            workshop = Workshop(ledger, store, Ingest(store, ledger), ByteBudget(budget), policy, clock)
+            workshop = Workshop(ledger, maildirs, Ingest(maildirs, ledger), ByteBudget(budget), policy, clock)
             supervisor = Supervisor(accounts, workshop, slots)
             try:
                 await supervisor.start()
                 async with asyncio.timeout(4 * PATIENCE):
-                    yield Engine(supervisor, ledger, store, clock, root / "mail")
+                    yield Engine(supervisor, ledger, maildirs, clock, root / "mail")
                 assert not supervisor.fatal.done(), supervisor.fatal.result()
             finally:
                 await supervisor.stop()
             assert await ledger.check() == []
         finally:
-            await store.close()
+            await maildirs.close()
     finally:
         await ledger.close()

@@ -5,8 +5,10 @@
 - ``comparison``, ``downloader``: one run of a job: what differs from the origin, and fetching it; ``plan`` is what to fetch
   next, ``crew`` several sessions at the same work
 - ``ingest``: the commit, one for each store
+- ``verify``, ``repair``: reading again what is stored, and mending it; ``findings`` is what comes out
+- ``rebuild``, ``copies``: how a ledger that was lost comes back, and what files cannot tell of it
 - ``account``: an origin's sessions, and how it is
-- ``limits``, ``progress``: bounds, and figures for people
+- ``limits``, ``progress``: bounds, and figures for people; ``pieces``: long lists, a piece at a time
 - ``events``: what happened, for those who follow
 - ``commands``: what the door may ask for; ``wire`` puts it into the door's words
 """

@@ -12,8 +12,18 @@ from typing import TypeVar
 from haulapi import calls
 from hauld.clock import Clock, rfc3339
 from hauld.engine.account import Account
+from hauld.engine.findings import Asked
+from hauld.engine.pages import page, page_size, whole_number
 from hauld.engine.supervisor import Supervisor
-from hauld.engine.wire import folder_on_the_wire, item_on_the_wire, job_on_the_wire, strategy_on_the_wire, trouble_on_the_wire
+from hauld.engine.wire import (
+    folder_on_the_wire,
+    item_on_the_wire,
+    job_on_the_wire,
+    strategy_on_the_wire,
+    trouble_on_the_wire,
+    verification_on_the_wire,
+    verified_folder_on_the_wire,
+)
 from hauld.errors import Refused
 from hauld.model import FolderProgress, ItemStatus, Job, JobStatus, Priority, Strategy, check_move
 from hauld.state.base import State
@@ -47,7 +57,8 @@ NEEDS = {
 }
 """At least one of these."""
 
-LARGEST_PAGE = 1000
+MOST_ATTEMPTS = 100
+"""How often a job may ask for one item, at most."""
 
 S = TypeVar("S", JobStatus, ItemStatus)
 
@@ -118,6 +129,8 @@ class Commands:
         strategy = accepted(params.strategy)
         if params.priority not in tuple(Priority):
             raise Refused("invalid_params", f"Priority {params.priority} is not 1 (urgent), 2 (normal) or 3 (background).")
+        if params.attempts is not None and not 1 <= params.attempts <= MOST_ATTEMPTS:
+            raise Refused("invalid_params", f"{params.attempts} attempts are not possible; ask for 1 to {MOST_ATTEMPTS}.")
         if params.dry_run:
             return await self._preview(account, strategy, params.priority)
         job, new = await self._state.create_job(
@@ -128,7 +141,10 @@ class Commands:
             requester=params.requester,
             start=params.start,
             idempotency_key=params.idempotency_key,
+            attempts=params.attempts,
         )
+        if new:
+            self._supervisor.copies.changed()
         if new and params.start:
             account.forgive()
             await self._supervisor.keep(job)
@@ -139,8 +155,8 @@ class Commands:
         limit = page_size(params.limit)
         status = None if params.status is None else one_of(JobStatus, params.status, "job status")
         jobs = await self._state.jobs(status=status, account=account, limit=limit + 1, after=params.after)
-        more = jobs[limit - 1].id if len(jobs) > limit else None
-        return calls.JobList(jobs=[await self._job(job) for job in jobs[:limit]], next=more)
+        listed, more = page([await self._job(job) for job in jobs], limit)
+        return calls.JobList(jobs=listed, next=listed[-1].id if more else None)
 
     async def jobs_get(self, params: calls.JobParams) -> calls.Job:
         return await self._job(await self._state.job(params.job))
@@ -148,7 +164,7 @@ class Commands:
     async def jobs_start(self, params: calls.JobParams) -> calls.Job:
         job = await self._state.job(params.job)
         if job.status is JobStatus.RUNNING:
-            raise Refused("wrong_state", f"Job {job.id} is already running.", hint="`haulctl show` tells how far it is.")
+            raise Refused("wrong_state", f"Job {job.id} is already running.", hint=f"How far it is: haulctl show {job.id}")
         if job.status is JobStatus.PENDING and job.queued:
             raise Refused("wrong_state", f"Job {job.id} is already waiting for a free slot.")
         return await self._job(await self._start(job))
@@ -169,7 +185,7 @@ class Commands:
     async def jobs_retry(self, params: calls.RetryParams) -> calls.Job:
         job = await self._state.job(params.job)
         if not await self._state.retry_failed(job.number, items=params.items):
-            raise Refused("wrong_state", f"Job {job.id} has no failed items.", hint=f"haulctl items {job.id} --status failed")
+            raise Refused("wrong_state", f"Job {job.id} has no failed items.", hint=f"See them all: haulctl items {job.id}")
         if job.status in (JobStatus.COMPLETED, JobStatus.FAILED):
             job = await self._start(job)
         return await self._job(job)
@@ -178,29 +194,26 @@ class Commands:
         job = await self._state.job(params.job)
         keeper = self._supervisor.keeper(job.number)
         if keeper is None or job.status not in (JobStatus.RUNNING, JobStatus.COMPLETED):
-            raise Refused("wrong_state", f"Job {job.id} is {job.status} and watches nothing.", hint=f"haulctl start {job.id}")
+            raise Refused(
+                "wrong_state", f"Job {job.id} is {job.status} and watches nothing.", hint=f"Start it: haulctl start {job.id}"
+            )
         await keeper.sync()
         return await self._job(await self._state.job(job.id))
 
     async def _start(self, job: Job) -> Job:
-        """The job is pending and has a keeper; what its account was blamed for is forgiven."""
-        account = self._supervisor.accounts.get(job.account_name)
-        if account is None or account.number != job.account:
-            raise Refused("not_found", f"The account {job.account_name!r} of job {job.id} is no longer configured.")
-        await self._supervisor.let_go(job)
-        account.forgive()
-        job = await self._state.move_job(job.number, JobStatus.PENDING)
-        await self._supervisor.keep(job)
-        return job
+        self._supervisor.copies.changed()
+        return await self._supervisor.resume(job)
 
     async def _stop(self, prefix: str, status: JobStatus) -> Job:
         """End the job's work, if the move is allowed at all; what is being committed is finished first."""
         job = await self._state.job(prefix)
         check_move(job.id, job.status, status)
         await self._supervisor.let_go(job)
+        self._supervisor.copies.changed()
         return await self._state.move_job(job.number, status)
 
     async def _forget(self, job: Job, purge: bool) -> None:
+        self._supervisor.copies.changed()
         await self._supervisor.discard(await self._state.delete_job(job.number, purge=purge))
 
     async def _preview(self, account: Account, strategy: Strategy, priority: int) -> calls.Preview:
@@ -226,17 +239,17 @@ class Commands:
     async def folders_list(self, params: calls.FolderListParams) -> calls.FolderList:
         if (params.job is None) == (params.account is None):
             raise Refused("invalid_params", "Name either a job or an account.")
+        limit = page_size(params.limit)
         if params.job is not None:
-            listed = await self._folders_of(await self._state.job(params.job))
+            job = await self._state.job(params.job)
+            account = self._supervisor.accounts.get(job.account_name)
+            known = await self._state.folder_progress(job=job.number)
+            rest = [each for each in following(known, params.after) if account is None or belongs(each, account)]
         else:
-            listed = await self._state.folder_progress(account=self._known(str(params.account)).number)
-        return calls.FolderList(folders=[folder_on_the_wire(progress) for progress in listed])
-
-    async def _folders_of(self, job: Job) -> Sequence[FolderProgress]:
-        """The job's folders, without those that the configuration keeps from it."""
-        account = self._supervisor.accounts.get(job.account_name)
-        listed = await self._state.folder_progress(job=job.number)
-        return [each for each in listed if account is None or each.counters.total or account.wants(each.folder)]
+            known = await self._state.folder_progress(account=self._known(str(params.account)).number)
+            rest = list(following(known, params.after))
+        listed, more = page(map(folder_on_the_wire, rest), limit)
+        return calls.FolderList(folders=listed, next=str(rest[len(listed) - 1].folder.number) if more else None)
 
     async def items_list(self, params: calls.ItemListParams) -> calls.ItemList:
         job = await self._state.job(params.job)
@@ -244,8 +257,25 @@ class Commands:
         status = None if params.status is None else one_of(ItemStatus, params.status, "item status")
         after = None if params.after is None else whole_number(params.after)
         items = await self._state.items(job.number, folder=params.folder, status=status, limit=limit + 1, after=after)
-        more = str(items[limit - 1].number) if len(items) > limit else None
-        return calls.ItemList(items=[item_on_the_wire(item) for item in items[:limit]], next=more)
+        listed, more = page(map(item_on_the_wire, items), limit)
+        return calls.ItemList(items=listed, next=str(listed[-1].id) if more else None)
+
+    # --- verifying ---
+
+    async def verify_start(self, params: calls.VerifyParams) -> calls.Verification:
+        if params.account is not None:
+            self._known(params.account)
+        findings = self._supervisor.verify(Asked(params.account, params.repair, params.origin))
+        return verification_on_the_wire(findings, (), None)
+
+    async def verify_status(self, params: calls.VerifyStatusParams) -> calls.Verification:
+        limit = page_size(params.limit)
+        start = 0 if params.after is None else whole_number(params.after)
+        findings = self._supervisor.verifier.findings
+        if findings is None:
+            return calls.Verification(status="never")
+        listed, more = page(map(verified_folder_on_the_wire, findings.folders[start:]), limit)
+        return verification_on_the_wire(findings, listed, str(start + len(listed)) if more else None)
 
     # --- from the ledger to the wire ---
 
@@ -314,10 +344,20 @@ def accepted(asked: calls.Strategy) -> Strategy:
     return strategy
 
 
-def page_size(limit: int) -> int:
-    if limit < 1:
-        raise Refused("invalid_params", f"A page of {limit} is not possible; ask for 1 to {LARGEST_PAGE}.")
-    return min(limit, LARGEST_PAGE)
+def following(known: Sequence[FolderProgress], after: str | None) -> Sequence[FolderProgress]:
+    """The folders behind the one with which a page ended. No folder is ever forgotten, so it is still among them."""
+    if after is None:
+        return known
+    last = whole_number(after)
+    places = [place for place, each in enumerate(known) if each.folder.number == last]
+    if not places:
+        raise Refused("invalid_params", f"{after!r} is not where a page ended.", hint="Pass the `next` of the page before.")
+    return known[places[0] + 1 :]
+
+
+def belongs(progress: FolderProgress, account: Account) -> bool:
+    """Whether a folder is one of a job's: the configuration does not keep it from the job, or did not always."""
+    return progress.counters.total > 0 or account.wants(progress.folder)
 
 
 def one_of(kinds: type[S], word: str, what: str) -> S:
@@ -325,12 +365,6 @@ def one_of(kinds: type[S], word: str, what: str) -> S:
         return kinds(word)
     except ValueError:
         raise Refused("invalid_params", f"{word!r} is no {what}.", hint=f"One of {', '.join(kinds)}.") from None
-
-
-def whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Refused("invalid_params", f"{text!r} is not where a page ended.", hint="Pass the `next` of the page before.")
-    return int(text)
 
 
 def resident_memory() -> int:

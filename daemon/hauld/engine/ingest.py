@@ -7,6 +7,8 @@ and before the next group after an error.
 
 A group closes when nothing more waits, so a single new message is durable at once, and bulk makes large groups by itself
 because arrivals pile up while a group is being committed.
+
+A group that the disk refuses is tried folder by folder: one folder that cannot be written then fails alone.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from hauld.errors import HaulError
+from hauld.engine.machine import Machine
+from hauld.errors import HaulError, Transient
 from hauld.model import Deposit, Placed, Stored
+from hauld.retry import LOCAL
 from hauld.state.base import State
 from hauld.stores.base import Store
 
@@ -26,25 +31,32 @@ log = logging.getLogger(__name__)
 GROUP_ITEMS = 1000
 GROUP_BYTES = 16 * 1024 * 1024
 
+Item: TypeAlias = tuple[str, bytes, str, str]
+"""What names an item everywhere: the account's identity, the folder as the origin names it, epoch and key."""
+
 
 @dataclass(frozen=True)
 class Arrival:
-    """One fetched item whose bytes are staged. ``settled`` is called once: None when it is durable and recorded."""
+    """One fetched item whose bytes are staged. ``settled`` is called once: None when it is durable and recorded. A ``twin``
+    is a second body of an item that came before it."""
 
     item: int
     job: int
     deposit: Deposit
     listed_size: int | None
     settled: Callable[[HaulError | None], None]
+    twin: bool = False
 
 
 class Ingest:
     """One committer for one store."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: State, machine: Machine | None = None) -> None:
+        self.machine = machine or Machine()
         self._store = store
         self._state = state
         self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        self._committing = asyncio.Lock()
         self._unfinished = False
 
     def put(self, arrival: Arrival) -> None:
@@ -63,14 +75,26 @@ class Ingest:
                 raise
 
     async def recover(self) -> int:
-        """Adopt what the store holds and the ledger does not know. The number of rows that changed."""
+        """Adopt what the store holds and the ledger does not know, and sweep what nobody will ask for. The number of rows that
+        changed."""
+        async with self._committing:
+            return (await self._recover())[0]
+
+    async def finish(self) -> None:
+        """Wait until every file that has its final name by now has its row, too, if it is to have one."""
+        async with self._committing:
+            if self._unfinished:
+                await self._recover()
+
+    async def _recover(self) -> tuple[int, set[Item]]:
+        """How many rows changed, and all that was found to be durable."""
         placed = await self._store.recover()
         adopted = await self._state.adopt(placed) if placed else 0
         await self._store.settle()
         self._unfinished = False
         if adopted:
             log.info("adopted %d stored items that had no row yet", adopted, extra={"event": "ingest.adopted"})
-        return adopted
+        return adopted, {(each.identity, each.folder, each.epoch, each.key) for each in placed}
 
     async def _group(self) -> list[Arrival]:
         group = [await self._arrivals.get()]
@@ -81,38 +105,85 @@ class Ingest:
         return group
 
     async def _commit(self, group: Sequence[Arrival]) -> None:
-        try:
-            if self._unfinished:
-                await self.recover()
-            self._unfinished = True  # until it is left in order; entering can fail after the first final name appeared
-            async with self._store.commit([arrival.deposit for arrival in group]) as placed:
-                refused = await self._record(group, placed)
-            self._unfinished = False
-            for path in refused:
-                await self._store.remove(path)
-        except HaulError as error:
-            log.warning("a group of %d items was not stored: %s", len(group), error, extra={"event": "ingest.failed"})
-            self._settle(group, error)
-        else:
-            self._settle(group, None)
+        async with self._committing:
+            try:
+                await self._store_group(group)
+            except HaulError as error:
+                folders = by_folder(group)
+                if isinstance(error, Transient) and error.kind == "disk" and len(folders) > 1:
+                    await self._commit_folders(folders)
+                else:
+                    self._refuse(group, error)
+            else:
+                self._settle(group, None)
+
+    async def _commit_folders(self, folders: Sequence[Sequence[Arrival]]) -> None:
+        """Each folder as a group of its own, so that what keeps one from being written is that one's alone."""
+        durable: set[Item] = set()
+        for group in folders:
+            try:
+                if self._unfinished:
+                    durable |= (await self._recover())[1]
+                await self._store_group([arrival for arrival in group if not _is_among(durable, arrival)])
+            except HaulError as error:
+                self._settle([arrival for arrival in group if _is_among(durable, arrival)], None)
+                self._refuse([arrival for arrival in group if not _is_among(durable, arrival)], error)
+            else:
+                self._settle(group, None)
+
+    async def _store_group(self, group: Sequence[Arrival]) -> None:
+        """Durable under its final names, and recorded."""
+        if self._unfinished:
+            await self._recover()
+        self._unfinished = True  # until it is left in order; entering can fail after the first final name appeared
+        async with self._store.commit([arrival.deposit for arrival in group]) as placed:
+            refused = await self._record(group, placed)
+        self._unfinished = False
+        self.machine.works()
+        for path in refused:
+            await self._store.remove(path)
 
     async def _record(self, group: Sequence[Arrival], placed: Sequence[Placed]) -> list[str]:
-        """One transaction for each job in the group. The paths of items whose epoch has passed meanwhile: they are nobody's."""
-        stored: dict[int, list[Stored]] = {}
-        paths = {}
+        """One transaction for each job in the group, and another for its twins: which of two bodies came first is known by
+        then. The paths of items whose epoch has passed meanwhile: they are nobody's."""
+        stored: dict[tuple[bool, int], list[Stored]] = {}
         for arrival, place in zip(group, placed, strict=True):
             differs = arrival.listed_size is not None and arrival.listed_size != place.size
-            stored.setdefault(arrival.job, []).append(
-                Stored(arrival.item, place, flags=arrival.deposit.flags, size_differs=differs)
-            )
-            paths[arrival.item] = place.path
-        refused: list[str] = []
-        for job, items in stored.items():
-            committed = await self._state.record_group(job, items, ())
-            refused.extend(paths[item] for item in committed.refused)
-        return refused
+            row = Stored(arrival.item, place, flags=arrival.deposit.flags, size_differs=differs)
+            stored.setdefault((arrival.twin, arrival.job), []).append(row)
+        kept: set[str] = set()
+        refused: set[str] = set()
+        for (_, job), rows in sorted(stored.items(), key=lambda of_a_job: of_a_job[0]):
+            nobodys = set((await self._state.record_group(job, rows, ())).refused)
+            for row in rows:
+                (refused if row.item in nobodys else kept).add(row.placed.path)
+        return sorted(refused - kept)
+
+    def _refuse(self, group: Sequence[Arrival], error: HaulError) -> None:
+        if isinstance(error, Transient) and error.kind in LOCAL:
+            self.machine.failed(error)
+        else:
+            log.warning("a group of %d items was not stored: %s", len(group), error, extra={"event": "ingest.failed"})
+        for arrival in group:
+            arrival.deposit.body.discard()
+        self._settle(group, error)
 
     @staticmethod
     def _settle(group: Sequence[Arrival], error: HaulError | None) -> None:
         for arrival in group:
             arrival.settled(error)
+
+
+def by_folder(group: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+    """The arrivals of each folder, in their order."""
+    folders: dict[tuple[str, bytes], list[Arrival]] = {}
+    for arrival in group:
+        folders.setdefault((arrival.deposit.place.identity, arrival.deposit.place.folder.raw), []).append(arrival)
+    return list(folders.values())
+
+
+def _is_among(durable: set[Item], arrival: Arrival) -> bool:
+    """Whether the item's bytes are among those that were found to be durable; a twin's are not told from its first's."""
+    deposit = arrival.deposit
+    item = (deposit.place.identity, deposit.place.folder.raw, deposit.epoch, deposit.key)
+    return not arrival.twin and item in durable

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
+from hauld.engine.copies import Copies
+from hauld.engine.findings import Asked, Findings
 from hauld.engine.job import JobKeeper
 from hauld.engine.limits import Slots
+from hauld.engine.pieces import every_job
+from hauld.engine.rebuild import rebuild
+from hauld.engine.verify import Verifier
 from hauld.engine.workshop import Workshop
-from hauld.errors import Fatal, Transient
+from hauld.errors import Fatal, Refused, Transient
 from hauld.model import Job, JobStatus, Strategy, Trouble
 
 log = logging.getLogger(__name__)
 
+DAY = 24 * 3600.0
+HOUR = 3600.0
+MINUTE = 60.0
+"""Seconds."""
 
 LAST_COMMIT = 8.0
 """Seconds, at most, that a shutdown waits for what is on its way into the store; what does not get there is fetched again."""
 
 
 class Supervisor:
-    """Keeps the committer and one keeper for each job that has something to do. ``fatal`` is set when the daemon must end."""
+    """Keeps the committer, one keeper for each job that has something to do, and the chores. ``fatal`` is set when the daemon
+    must end. ``copies`` is to be told of changes that files cannot tell."""
 
     def __init__(self, accounts: Mapping[str, Account], workshop: Workshop, slots: int) -> None:
         self.accounts = accounts
@@ -34,26 +44,45 @@ class Supervisor:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._committer: asyncio.Task[None] | None = None
         self._chores: list[asyncio.Task[None]] = []
+        self.copies = Copies(self._state, workshop.clock)
+        self.verifier = Verifier(accounts, workshop, self)
+        self._verification: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Adopt what a crash left behind, then go on with every job that was at work."""
+    async def start(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Adopt what a crash left behind, give every stored file its row, then go on with every job that was at work. ``say``
+        takes a line for people while that takes long. After ``Transient`` it can be called again.
+
+        Adopting comes first: it gives what was on its way its final name, and there the rebuilding finds it.
+        """
         await self._workshop.ingest.recover()
-        self._committer = asyncio.create_task(self._workshop.ingest.run(), name="ingest")
-        self._committer.add_done_callback(self._ended)
+        await rebuild(self._state, self._workshop.store, say)
+        if self._committer is None:
+            self._committer = asyncio.create_task(self._workshop.ingest.run(), name="ingest")
+            self._committer.add_done_callback(self._ended)
         for status in (JobStatus.RUNNING, JobStatus.PENDING, JobStatus.COMPLETED):
-            for job in await self._every(status):
+            for job in await every_job(self._state, status=status):
                 if status is JobStatus.RUNNING or (job.queued if status is JobStatus.PENDING else job.live):
                     await self.keep(job)
+        self._own("copying the ledger after changes", self.copies.run())
+
+    def do_chores(self) -> None:
+        """Copy the ledger daily, and verify weekly, from now on."""
+        self.tend("copying the ledger", self._state.save_copy, DAY, first=MINUTE)
+        self.tend("verifying what is stored", self.verifier.run_when_due, 6 * HOUR, first=HOUR)
 
     async def stop(self) -> None:
         """End every task: the jobs first, and when what they had passed on is stored, the committer."""
-        for task in (*self._chores, *self._tasks.values()):
+        ending = [*self._chores, *self._tasks.values()]
+        if self._verification is not None:
+            ending.append(self._verification)
+        for task in ending:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=LAST_COMMIT)
+        if ending:
+            await asyncio.wait(ending, timeout=LAST_COMMIT)
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
+        await self.copies.finish()
         await asyncio.gather(*(account.close() for account in self.accounts.values()), return_exceptions=True)
 
     async def keep(self, job: Job) -> None:
@@ -76,6 +105,17 @@ class Supervisor:
         self._tasks[job.number] = task
         task.add_done_callback(self._ended)
 
+    async def resume(self, job: Job) -> Job:
+        """The job is pending and has a keeper; what its account was blamed for is forgiven."""
+        account = self.accounts.get(job.account_name)
+        if account is None or account.number != job.account:
+            raise Refused("not_found", f"The account {job.account_name!r} of job {job.id} is no longer configured.")
+        await self.let_go(job)
+        account.forgive()
+        job = await self._state.move_job(job.number, JobStatus.PENDING)
+        await self.keep(job)
+        return job
+
     def keeper(self, job: int) -> JobKeeper | None:
         """The keeper of a job that is at work or watching."""
         task = self._tasks.get(job)
@@ -88,13 +128,25 @@ class Supervisor:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float) -> None:
-        """Do a chore now and every so many seconds. One that fails is logged and done again next time."""
-        task = asyncio.create_task(self._tend(name, chore, every), name=name)
+    def verify(self, asked: Asked) -> Findings:
+        """Begin a verification, which goes on whoever asked for it; its findings grow. ``Refused`` while another one runs."""
+        findings = self.verifier.begin(asked)
+        self._verification = asyncio.create_task(self.verifier.run(findings), name="verification")
+        self._verification.add_done_callback(self._ended)
+        return findings
+
+    def tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float, *, first: float = 0.0) -> None:
+        """Do a chore every so many seconds, for the first time after ``first``. One that fails is logged and done again next
+        time."""
+        self._own(name, self._tend(name, chore, every, first))
+
+    def _own(self, name: str, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         self._chores.append(task)
 
-    async def _tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float) -> None:
+    async def _tend(self, name: str, chore: Callable[[], Awaitable[object]], every: float, first: float) -> None:
+        await self._workshop.clock.sleep(first)
         while True:
             try:
                 await chore()
@@ -110,14 +162,6 @@ class Supervisor:
         """Remove files that the ledger has let go of."""
         for path in paths:
             await self._workshop.store.remove(path)
-
-    async def _every(self, status: JobStatus) -> list[Job]:
-        jobs: list[Job] = []
-        page = await self._state.jobs(status=status)
-        while page:
-            jobs.extend(page)
-            page = await self._state.jobs(status=status, after=page[-1].id)
-        return jobs
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

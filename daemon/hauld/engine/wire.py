@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from haulapi import calls
 from hauld.clock import rfc3339
+from hauld.engine.findings import Findings, FolderFindings
 from hauld.engine.job import JobKeeper
-from hauld.model import Counters, FolderProgress, Item, Job, JobStatus, Strategy, Trouble
+from hauld.model import Conflict, Counters, FolderProgress, Item, Job, JobStatus, Phase, Strategy, Trouble
 
 
 def job_on_the_wire(job: Job, counters: Counters, keeper: JobKeeper | None) -> calls.Job:
+    untold = None if keeper is None else keeper.untold
     return calls.Job(
         id=job.id,
         account=job.account_name,
         source=job.source,
         status=job.status,
-        phase=job.phase,
+        phase=job.phase if untold is None else Phase.WAITING,
         live=job.live,
         priority=job.priority,
         requester=job.requester,
         strategy=strategy_on_the_wire(job.strategy),
         progress=progress_on_the_wire(job, counters, keeper),
-        error=trouble_on_the_wire(job.error),
+        error=trouble_on_the_wire(untold or job.error),
         created_at=str(rfc3339(job.created_at)),
         started_at=rfc3339(job.started_at),
         updated_at=str(rfc3339(job.updated_at)),
         completed_at=rfc3339(job.completed_at),
         last_sync_at=rfc3339(job.last_sync_at),
+        attempts=job.attempts,
     )
 
 
@@ -97,6 +102,60 @@ def item_on_the_wire(item: Item) -> calls.Item:
         retry_count=item.retry_count,
         downloaded_at=rfc3339(item.downloaded_at),
         removed_at=rfc3339(item.removed_at),
+        conflicts=[conflict_on_the_wire(conflict) for conflict in item.conflicts],
+    )
+
+
+def conflict_on_the_wire(conflict: Conflict) -> calls.Conflict:
+    return calls.Conflict(
+        sha256=conflict.sha256, size=conflict.size, local_path=conflict.path, seen_at=str(rfc3339(conflict.seen_at))
+    )
+
+
+def verification_on_the_wire(
+    findings: Findings, folders: Sequence[calls.VerifiedFolder], after: str | None
+) -> calls.Verification:
+    """A verification with one page of its folders. What it expects to read is what it has read once it is over."""
+    items, size = findings.checked_items, findings.checked_bytes
+    over = findings.status != "running"
+    return calls.Verification(
+        status=findings.status,
+        phase=findings.phase,
+        account=findings.asked.account,
+        repair=findings.asked.repair,
+        origin=findings.asked.origin,
+        started_at=rfc3339(findings.started_at),
+        finished_at=rfc3339(findings.finished_at),
+        total_items=items if over else max(items, findings.expected_items),
+        checked_items=items,
+        total_bytes=size if over else max(size, findings.expected_bytes),
+        checked_bytes=size,
+        damaged_items=findings.damaged,
+        missing_items=findings.missing,
+        repaired_items=findings.repaired,
+        unknown_files=findings.unknown,
+        strays=list(findings.strays),
+        folders=list(folders),
+        next=after,
+        error=trouble_on_the_wire(findings.trouble),
+    )
+
+
+def verified_folder_on_the_wire(found: FolderFindings) -> calls.VerifiedFolder:
+    return calls.VerifiedFolder(
+        account=found.account,
+        name=found.name,
+        checked=found.checked,
+        bytes=found.bytes,
+        damaged=len(found.damaged),
+        missing=len(found.missing),
+        unknown=found.unknown,
+        repaired=found.repaired,
+        pending=found.counters.remaining,
+        failed=found.counters.failed,
+        skipped=found.counters.skipped,
+        is_complete=found.is_complete,
+        problems=found.problems,
     )
 
 

@@ -33,6 +33,9 @@ from haulapi.calls import (
     NoParams,
     Preview,
     RetryParams,
+    Verification,
+    VerifyParams,
+    VerifyStatusParams,
 )
 from haulapi.events import Event
 from hauld import __version__
@@ -58,6 +61,8 @@ class Commands(Protocol):
     async def jobs_sync(self, params: JobParams, /) -> Job: ...
     async def folders_list(self, params: FolderListParams, /) -> FolderList: ...
     async def items_list(self, params: ItemListParams, /) -> ItemList: ...
+    async def verify_start(self, params: VerifyParams, /) -> Verification: ...
+    async def verify_status(self, params: VerifyStatusParams, /) -> Verification: ...
 
 
 class Reader(Protocol):
