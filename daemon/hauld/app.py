@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import functools
 import logging
+import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Protocol, TypeVar
 
@@ -23,11 +24,12 @@ from hauld.engine.commands import Commands, Premises
 from hauld.engine.events import EventLog
 from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
+from hauld.engine.machine import Machine
 from hauld.engine.supervisor import Supervisor
 from hauld.engine.workshop import Workshop
-from hauld.errors import Fatal
+from hauld.errors import Fatal, Transient
 from hauld.model import FolderKind
-from hauld.retry import RetryPolicy
+from hauld.retry import RetryPolicy, decide
 from hauld.rpc.server import serve
 from hauld.secrets import TokenCommand, read_secret
 from hauld.sources.base import Source
@@ -35,6 +37,7 @@ from hauld.sources.imap import ImapOptions, ImapSource
 from hauld.state.base import State
 from hauld.state.sqlite import SqliteState
 from hauld.stores.base import Store
+from hauld.stores.eml import EmlStore
 from hauld.stores.maildir import MaildirStore
 from hauld.systemd import Notifier
 
@@ -43,30 +46,44 @@ log = logging.getLogger(__name__)
 DAY = 24 * 3600.0
 """Seconds."""
 
+START_PATIENCE = 300.0
+"""Seconds that the start waits for a disk that is full or read-only, or a locked ledger, before the daemon gives up."""
+
 
 async def run(config: Config, *, stop: asyncio.Event | None = None) -> None:
-    """Run the daemon until ``stop`` is set, or SIGTERM or SIGINT comes. Raises ``Fatal`` when it cannot go on."""
-    clock = SystemClock()
-    async with AsyncExitStack() as stack:
+    """Run the daemon until ``stop`` is set, or SIGTERM or SIGINT comes. Raises ``Fatal`` when it cannot go on, and
+    ``Transient`` when this machine's trouble has kept it from starting for ``START_PATIENCE``."""
+    with contextlib.ExitStack() as stack:
         stopping = stop or stack.enter_context(signals())
         notifier = stack.enter_context(closing(Notifier()))
-        state = await stack.enter_async_context(opened(state_of(config, clock)))
-        store = await stack.enter_async_context(opened(store_of(config)))
-        supervisor = await supervisor_of(config, state, store, clock)
+        stack.enter_context(contextlib.suppress(CalledOff))
+        await work(config, stopping, notifier)
+
+
+async def work(config: Config, stopping: asyncio.Event, notifier: Notifier) -> None:
+    """Start everything, and end it when ``stopping`` is set or it cannot go on."""
+    clock = SystemClock()
+    start = PatientStart(policy_of(config), clock, notifier, stopping)
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(opened(state_of(config, clock), start.step))
+        store = await stack.enter_async_context(opened(store_of(config), start.step))
+        machine = Machine(clock)
+        supervisor = await start.step(lambda: supervisor_of(config, state, store, clock, machine))
         premises = Premises(__version__, str(config.daemon.state), str(config.store.path), clients=lambda: door.clients)
         commands = Commands(supervisor, state, clock, premises)
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start()
+        await start.step(lambda: supervisor.start(functools.partial(tell_start, notifier)))
+        supervisor.do_chores()
         events = EventLog(state, clock)
         supervisor.tend("forgetting old events", events.prune_now, DAY)
         door = await stack.enter_async_context(serve(config.daemon.socket, commands, events))
         notifier.ready()
-        accounts = len(config.accounts)
-        notifier.status(f"Keeping {accounts} account{'' if accounts == 1 else 's'} complete")
+        machine.tell = functools.partial(tell_systemd, notifier, len(config.accounts))
+        machine.tell(None)
         log.info(
             "hauld %s is ready; accounts: %d, socket: %s",
             __version__,
-            accounts,
+            len(config.accounts),
             config.daemon.socket,
             extra={"event": "daemon.ready"},
         )
@@ -94,7 +111,11 @@ def state_of(config: Config, clock: Clock) -> State:
 def store_of(config: Config) -> Store:
     """The store that the configuration names."""
     store = config.store
-    return MaildirStore(store.path, layout=store.layout, group=store.group, mode=store.mode)
+    if store.format == "eml":
+        return EmlStore(
+            store.path, compression=store.compression, group=store.group, mode=store.mode, keep_free=store.keep_free
+        )
+    return MaildirStore(store.path, layout=store.layout, group=store.group, mode=store.mode, keep_free=store.keep_free)
 
 
 def source_of(account: AccountConfig) -> Source:
@@ -117,15 +138,20 @@ def source_of(account: AccountConfig) -> Source:
     return ImapSource(options, functools.partial(read_secret, account))
 
 
-async def supervisor_of(config: Config, state: State, store: Store, clock: Clock) -> Supervisor:
+async def supervisor_of(config: Config, state: State, store: Store, clock: Clock, machine: Machine) -> Supervisor:
     """The engine, with every configured account known to the ledger."""
-    retry = RetryPolicy(config.retry.initial, config.retry.max, config.retry.attempts)
-    workshop = Workshop(state, store, Ingest(store, state), ByteBudget(config.daemon.memory_budget), retry, clock)
+    ingest = Ingest(store, state, machine)
+    workshop = Workshop(state, store, ingest, ByteBudget(config.daemon.memory_budget), policy_of(config), clock)
     accounts = {}
     for name, account in config.accounts.items():
         number = await state.account(account.identity, name, account.source)
         accounts[name] = Account(settings_of(account), number, source_of(account), clock)
     return Supervisor(accounts, workshop, config.daemon.max_running_jobs)
+
+
+def policy_of(config: Config) -> RetryPolicy:
+    """How patient the configuration is."""
+    return RetryPolicy(config.retry.initial, config.retry.max, config.retry.attempts)
 
 
 def settings_of(account: AccountConfig) -> AccountSettings:
@@ -160,12 +186,86 @@ class Openable(Protocol):
 
 
 T = TypeVar("T", bound=Openable)
+R = TypeVar("R")
+
+
+class CalledOff(Exception):
+    """The daemon was asked to stop before it had started."""
+
+
+class PatientStart:
+    """Steps of the start that wait while a disk is full or read-only, or the ledger is locked: a daemon that ended instead
+    would be started again and again, and say nothing new each time."""
+
+    def __init__(self, policy: RetryPolicy, clock: Clock, notifier: Notifier, stopping: asyncio.Event) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._notifier = notifier
+        self._stopping = stopping
+
+    async def step(self, begin: Callable[[], Awaitable[R]]) -> R:
+        """What ``begin`` gives, begun again after each ``Transient`` until ``START_PATIENCE`` is over. Raises ``CalledOff``
+        when the daemon is asked to stop meanwhile."""
+        began = self._clock.monotonic()
+        failures = 0
+        while True:
+            try:
+                result = await begin()
+            except Transient as error:
+                failures += 1
+                delay = decide(error, failures, self._policy, random.random) or 0.0
+                if self._clock.monotonic() + delay > began + START_PATIENCE:
+                    raise
+                self._say(error, failures)
+                await self._pause(delay)
+            else:
+                if failures:
+                    log.info("the start goes on after %d failures", failures, extra={"event": "start.recovered"})
+                return result
+
+    def _say(self, error: Transient, failures: int) -> None:
+        """The first failure to the log, each to systemd, which is to wait with us."""
+        if failures == 1:
+            hint = f" {error.hint}" if error.hint else ""
+            log.warning("the start waits: %s%s", error, hint, extra={"event": "start.waits", "kind": error.kind})
+        self._notifier.extend(START_PATIENCE)
+        self._notifier.status(f"Cannot start yet: {error}")
+
+    async def _pause(self, seconds: float) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        asked = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((sleeping, asked), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            asked.cancel()
+        if self._stopping.is_set():
+            raise CalledOff
+
+
+def tell_start(notifier: Notifier, text: str) -> None:
+    """How far a start is that takes long."""
+    notifier.extend(START_PATIENCE)
+    notifier.status(text)
+
+
+def tell_systemd(notifier: Notifier, accounts: int, trouble: Transient | None) -> None:
+    """What the daemon does, or what it waits for."""
+    if trouble is None:
+        notifier.status(f"Keeping {accounts} account{'' if accounts == 1 else 's'} complete")
+    else:
+        notifier.status(f"Waiting: {trouble}")
+
+
+async def at_once(begin: Callable[[], Awaitable[R]]) -> R:
+    """A step of the start that waits for nothing."""
+    return await begin()
 
 
 @asynccontextmanager
-async def opened(part: T) -> AsyncIterator[T]:
+async def opened(part: T, step: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = at_once) -> AsyncIterator[T]:
     """Started on entering, closed on leaving."""
-    await part.start()
+    await step(part.start)
     try:
         yield part
     finally:
@@ -174,7 +274,7 @@ async def opened(part: T) -> AsyncIterator[T]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    """An event that SIGTERM and SIGINT set; a second one ends the process at once. SIGHUP ends nothing."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
@@ -186,10 +286,11 @@ def signals() -> Iterator[asyncio.Event]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP changes nothing: the configuration is read when hauld starts")
     try:
         yield stopping
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

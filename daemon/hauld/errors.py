@@ -15,6 +15,7 @@ place that decides about trying again.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -79,3 +80,13 @@ class Fatal(HaulError):
     def __init__(self, kind: str, message: str, *, hint: str | None = None, exit_code: int = 1) -> None:
         super().__init__(kind, message, hint=hint)
         self.exit_code = exit_code
+
+
+def out_of_files(error: OSError, message: str) -> Transient | None:
+    """For an error that says that no file or connection can be opened just now, whichever it is: trouble that passes, of kind
+    ``files``. None for any other error."""
+    hint = {
+        errno.EMFILE: "Raise the limit of open files (LimitNOFILE= in the unit, or ulimit -n); work goes on by itself.",
+        errno.ENFILE: "Too many files are open on this machine: raise fs.file-max; work goes on by itself.",
+    }.get(error.errno or 0)
+    return None if hint is None else Transient("files", message, hint=hint)

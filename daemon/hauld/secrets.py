@@ -3,7 +3,7 @@
 ``read_secret`` gets it when a session signs in and passes it on; nobody keeps it. ``write_secret`` puts one into a keyring.
 Access tokens come from a command that renews them: ``TokenCommand`` runs it once for all who ask at the same time.
 
-Whatever goes wrong is ``NeedsAttention`` of kind ``secret`` (``Transient`` when a token may come later) and names the place,
+Whatever goes wrong is ``NeedsAttention`` of kind ``secret`` (``Transient`` when it may go well later) and names the place,
 never what was found there. For that reason foreign exceptions do not become causes here, as they do elsewhere: their texts
 and values (``UnicodeDecodeError`` carries the bytes) may hold the secret. Every wait ends after ``PATIENCE``.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from hauld.config import AccountConfig, KeyringConfig, is_exposed, open_at_once
-from hauld.errors import HaulError, NeedsAttention, Refused, Transient
+from hauld.errors import HaulError, NeedsAttention, Refused, Transient, out_of_files
 from hauld.logs import printable
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ async def _output_of(command: tuple[str, ...], what: str, account: str, patience
             _Output, *command, stdin=subprocess.DEVNULL, start_new_session=True
         )
     except OSError as error:
-        raise _attention(f"{name} could not be started: {error.strerror}.", advice) from None
+        trouble = f"{name} could not be started: {error.strerror}."
+        raise out_of_files(error, trouble) or _attention(trouble, advice) from None
     try:
         async with asyncio.timeout(patience):
             await output.complete.wait()
@@ -262,7 +263,8 @@ def _read_file(file: Path, place: str, *, private: bool) -> bytes:
                 raise _attention(f"{place} is not a regular file.")
             return opened.read(LARGEST_SECRET + 1)
     except OSError as error:
-        raise _attention(f"{place} cannot be read: {error.strerror}.") from None
+        trouble = f"{place} cannot be read: {error.strerror}."
+        raise out_of_files(error, trouble) or _attention(trouble) from None
 
 
 def _credential_file(name: str, place: str) -> Path:

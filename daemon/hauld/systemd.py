@@ -24,6 +24,10 @@ class Notifier:
         """The socket answers."""
         self._tell("READY=1")
 
+    def extend(self, seconds: float) -> None:
+        """Starting takes longer than the unit allows, but no longer than that from now."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
     def stopping(self) -> None:
         """The shutdown has begun."""
         self._tell("STOPPING=1")

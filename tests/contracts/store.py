@@ -267,6 +267,15 @@ class StoreContract:
         second = await store.prepare("imap:b@example.org", "work", INBOX, None)
         assert first.directory != second.directory
 
+    async def test_L5_a_probe_leaves_nothing_behind_and_disturbs_nothing_that_waits(self, store: Store, inbox: Place) -> None:
+        waiting = staged(store, inbox, "7.1", b"x" * 3_000_000)
+        await store.probe()
+        await store.probe()
+        [placed] = await stored(store, waiting)
+        assert await store.read(placed.path) == b"x" * 3_000_000
+        assert [item.path for item in items_in(store)] == [placed.path]
+        assert list(await store.recover()) == []
+
     async def test_L15_a_second_store_on_the_tree_is_refused(self, store: Store, store_factory: StoreFactory) -> None:
         second = store_factory()
         with pytest.raises(Fatal, match="Another process has the store"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hauld.errors import Fatal, ItemRejected, NeedsAttention, StaleCursor, Throttled, Transient
-from hauld.retry import LONGEST_THROTTLE, RetryPolicy, decide
+from hauld.retry import LONGEST_LOCAL, LONGEST_THROTTLE, RetryPolicy, decide
 
 POLICY = RetryPolicy(initial=2, longest=900, attempts=5)
 
@@ -22,6 +22,16 @@ def test_the_step_doubles_up_to_the_longest(failures: int, step: float) -> None:
 def test_the_dice_choose_anything_from_nothing_to_the_step() -> None:
     error = Transient("network", "gone")
     assert [decide(error, 3, POLICY, lambda d=dice: d) for dice in (0.0, 0.25, 0.5)] == [0.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", ["disk", "files", "locked"])
+@pytest.mark.parametrize(("failures", "step"), [(1, 2), (4, 16), (5, LONGEST_LOCAL), (10_000, LONGEST_LOCAL)])
+def test_L5_trouble_of_this_machine_is_looked_at_again_within_half_a_minute(kind: str, failures: int, step: float) -> None:
+    assert most(Transient(kind, "full"), failures) == step
+
+
+def test_a_policy_that_is_more_impatient_than_that_is_kept_to() -> None:
+    assert decide(Transient("disk", "full"), 9, RetryPolicy(initial=1, longest=5), lambda: 1.0) == 5
 
 
 def test_N7_what_should_be_retried_slowly_is_not_retried_sooner() -> None:

@@ -95,6 +95,23 @@ async def test_L17_staged_bytes_that_are_not_whole_are_not_adopted(open_store: C
     assert list(await store.recover()) == [placed]
 
 
+@pytest.mark.parametrize("damage", [b"", b"half", b"other bytes, as many as those."], ids=["empty", "short", "changed"])
+async def test_L11_a_damaged_file_under_the_final_name_gives_way_to_the_staged_bytes(
+    open_store: Callable, stage: Path, tmp_path: Path, damage: bytes
+) -> None:
+    store = await open_store(WatchedDisk())
+    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    body = b"the bytes that were staged now"
+    placed = Placed(IDENTITY, b"INBOX", "7", "7.1", len(body), hashlib.sha256(body).hexdigest(), f"{place.directory}/x")
+    final = tmp_path / "mail" / place.directory / "cur/x:2,"
+    final.write_bytes(damage)
+    (stage / "old-1.manifest").write_bytes(encode([Entry("old-0", f"{place.directory}/cur/x:2,", placed)]))
+    assert list(await store.recover()) == []
+    (stage / "old-0").write_bytes(body)
+    assert list(await store.recover()) == [placed]
+    assert final.read_bytes() == body
+
+
 # --- the order ---
 
 

@@ -21,7 +21,8 @@ PATIENCE = 60.0
 
 
 class Hauld:
-    """One daemon below ``directory``: its configuration, ledger, mail and socket. Start it as often as needed."""
+    """One daemon below ``directory``: its configuration, ledger, mail and socket. Start it as often as needed. ``launcher``
+    is a command that runs it, where it is to have less than the test has."""
 
     def __init__(self, directory: Path, accounts: Mapping[str, Mapping[str, Any]], **tables: Mapping[str, Any]) -> None:
         self.directory = directory
@@ -29,6 +30,7 @@ class Hauld:
         self.socket = directory / "run" / "haul.sock"
         self.state = directory / "haul.db"
         self.mail = directory / "mail"
+        self.launcher: list[str] = []
         self.lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -61,7 +63,7 @@ class Hauld:
         self._ready.clear()
         self._said_so = False
         self._process = subprocess.Popen(
-            [SCRIPTS / "hauld", "run", "--config", self.config],
+            [*self.launcher, SCRIPTS / "hauld", "run", "--config", self.config],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -146,7 +148,8 @@ class Hauld:
 
     def files(self) -> list[Path]:
         """Every message file."""
-        return sorted(path for path in self.mail.rglob("*.haul,*") if path.parent.name in ("cur", "new"))
+        found = (path for path in self.mail.rglob("*.haul,*") if path.parent.name in ("cur", "new"))
+        return sorted(path for path in found if ".haul" not in path.parts)
 
     def stored(self, account: str) -> dict[str, dict[int, str]]:
         """What lies on disk: for every folder (by display path) its messages' SHA-256 by UID, read without haul."""

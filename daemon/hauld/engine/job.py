@@ -20,20 +20,19 @@ from hauld.engine.progress import Meter
 from hauld.engine.workshop import Workshop
 from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
 from hauld.model import Folder, FolderKind, Job, JobStatus, Phase, Trouble
-from hauld.retry import decide
+from hauld.retry import LOCAL, decide
 
 log = logging.getLogger(__name__)
 
-LOCAL = frozenset({"disk", "locked"})
-"""Kinds of trouble that are this machine's and no account's."""
-
 
 class JobKeeper:
-    """Keeps one job. ``run`` ends when there is nothing more to do for it until somebody starts it again."""
+    """Keeps one job. ``run`` ends when there is nothing more to do for it until somebody starts it again. ``untold`` is why
+    it waits, where the ledger could not be told."""
 
     def __init__(self, job: Job, account: Account, workshop: Workshop, slots: Slots) -> None:
         self.job = job
         self.meter = Meter(workshop.clock)
+        self.untold: Trouble | None = None
         self._account = account
         self._workshop = workshop
         self._state = workshop.state
@@ -41,6 +40,7 @@ class JobKeeper:
         self._downloader: Downloader | None = None
         self._turn: Turn = FreeTurn()
         self._looked = -math.inf
+        self._doubtful = False
         self._due: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._askers: list[asyncio.Future[None]] = []
@@ -65,7 +65,8 @@ class JobKeeper:
                 raise
             log.exception("job %s broke; this is a defect of hauld", self.job.id, extra={"event": "job.broke"})
             trouble = Trouble("internal", f"{type(error).__name__}: a defect of hauld; its log has the details.")
-            await self._move(JobStatus.FAILED, error=trouble)
+            with contextlib.suppress(Refused):  # it has ended, or is gone
+                await self._move(JobStatus.FAILED, error=trouble)
         finally:
             self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."))
 
@@ -129,6 +130,9 @@ class JobKeeper:
         everything = self._wake.is_set() or self.job.status is JobStatus.RUNNING
         self._wake.clear()
         self._downloader = None
+        if self._doubtful:
+            await self._workshop.store.probe()
+            self._workshop.machine.probed()
         comparison = Comparison(self.job.strategy, self._account, self._workshop, job=self.job, priority=self.job.priority)
         await self._tell(Phase.LISTING)
         started = self._workshop.clock.monotonic()
@@ -140,6 +144,9 @@ class JobKeeper:
         if (await self._state.counters(self.job.number)).remaining:
             await self._download(comparison)
         await self._complete(comparison)
+        if self._doubtful:
+            self._workshop.machine.works()
+            self._doubtful = False
         self._answer(None)
 
     async def _download(self, comparison: Comparison) -> None:
@@ -175,8 +182,9 @@ class JobKeeper:
             failures = self._account.sign_in_failures
         delay = decide(error, failures, self._workshop.policy, random.random)
         retry_at = None if delay is None else self._workshop.clock.now_ms() + int(delay * 1000)
-        if error.kind in LOCAL:
-            trouble = Trouble(error.kind, error.message, error.hint, self._workshop.clock.now_ms(), retry_at)
+        if isinstance(error, Transient) and error.kind in LOCAL:
+            self._doubtful = True  # before anything is fetched again, look whether it could be stored
+            trouble = self._workshop.machine.failed(error, retry_at)
         else:
             trouble = self._account.failed(error, retry_at)
         if delay is None:
@@ -184,8 +192,10 @@ class JobKeeper:
             log.error("job %s failed: %s", self.job.id, error, extra={"event": "job.failed", "job": self.job.id})
             return False
         if self.job.status is JobStatus.RUNNING:
+            self.untold = trouble
             with contextlib.suppress(Transient):  # that it waits cannot be written down just now; it waits all the same
                 await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
+                self.untold = None
         await self._pause(delay)
         return True
 
@@ -206,7 +216,7 @@ class JobKeeper:
                 self.job = await self._state.move_job(self.job.number, to, phase=phase, error=error)
             except Transient as trouble:
                 failures += 1
-                log.warning("job %s cannot become %s yet: %s", self.job.id, to, trouble, extra={"event": "job.stuck"})
+                self._workshop.machine.failed(trouble)
                 await self._workshop.clock.sleep(decide(trouble, failures, self._workshop.policy, random.random) or 0.0)
             else:
                 return
@@ -226,6 +236,7 @@ class JobKeeper:
     async def _tell(self, phase: Phase) -> None:
         if self.job.status is JobStatus.RUNNING:
             await self._state.set_phase(self.job.number, phase)
+            self.untold = None
 
     def _answer(self, error: HaulError | None) -> None:
         """Tell those who asked for the comparison how it went."""

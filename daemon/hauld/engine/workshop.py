@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hauld.clock import Clock
 from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
+from hauld.engine.machine import Machine
 from hauld.retry import RetryPolicy
 from hauld.state.base import State
 from hauld.stores.base import Store
@@ -22,3 +23,8 @@ class Workshop:
     budget: ByteBudget
     policy: RetryPolicy
     clock: Clock
+
+    @property
+    def machine(self) -> Machine:
+        """How the machine is on which all this happens; the committer knows best."""
+        return self.ingest.machine

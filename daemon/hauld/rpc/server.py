@@ -28,6 +28,13 @@ log = logging.getLogger("hauld.rpc")
 CHUNK = 1 << 16
 """Bytes read at once."""
 
+NO_DESCRIPTOR = refusal(
+    "too_many",
+    "The daemon has too many files and connections open to take another one.",
+    hint="Try again in a moment; if it stays so, raise its limit (LimitNOFILE= in the unit, or ulimit -n).",
+)
+"""What a client is told for whom the process has no descriptor left."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -61,7 +68,7 @@ async def serve(
     number = group_number(group)
     desk = Desk(routes(commands, events), events, limits or Limits(), clock or SystemClock())
     server = Server(desk, group=number, group_name=group)
-    with listening(path, number) as listener:
+    with listening(path, number, NO_DESCRIPTOR) as listener:
         listener.setblocking(False)
         accepting = await asyncio.start_unix_server(server.welcome, sock=listener, limit=CHUNK, backlog=BACKLOG)
         try:

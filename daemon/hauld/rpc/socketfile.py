@@ -3,10 +3,13 @@
 The socket is bound and given its mode under a temporary name beside the final one, and renamed when it listens: whoever
 finds the name finds a socket that answers. What stands in its place is refused with ``Fatal`` unless it is a socket of ours
 at which nobody listens any more.
+
+Where the process has no descriptor left for a client, one that was kept spare lets the client be told so.
 """
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import secrets
@@ -15,6 +18,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal
@@ -26,18 +30,67 @@ ANSWER_WITHIN = 1.0
 """Seconds for a socket found in our place to take a connection; one that is too busy for that is alive."""
 
 
+class Listener(socket.socket):
+    """Accepts as any socket does, and turns away with ``regret`` those for whom the process has no descriptor left, so that
+    they neither wait for an answer nor wake us again and again."""
+
+    def __init__(self, regret: bytes) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._regret = regret
+        self._spare: int | None = None
+        self._keep_spare()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As ``socket.socket.accept``. Raises ``BlockingIOError`` when a client was turned away, too."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or self._spare is None:
+                self._keep_spare()
+                raise
+        self._turn_away()
+        raise BlockingIOError(errno.EAGAIN, "a client was turned away: the process has no descriptor left")
+
+    def close(self) -> None:
+        self._give_spare()
+        super().close()
+
+    def _turn_away(self) -> None:
+        """Answer one client in the place of the spare descriptor."""
+        self._give_spare()
+        try:
+            client, _ = super().accept()
+            with client, suppress(OSError):
+                client.setblocking(False)
+                client.send(self._regret)
+        finally:
+            self._keep_spare()
+
+    def _give_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
+
+    def _keep_spare(self) -> None:
+        """Have one where there is one to be had."""
+        if self._spare is None and self.fileno() >= 0:
+            with suppress(OSError):
+                self._spare = os.dup(self.fileno())
+
+
 @contextmanager
-def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
+def listening(path: Path, group: int | None, regret: bytes = b"") -> Iterator[socket.socket]:
     """A socket that listens at ``path``: open to ``group`` when it is given and we may give it, else to us alone. Leaving
-    closes it and removes the name, if it still is this socket's."""
+    closes it and removes the name, if it still is this socket's. ``regret`` is what a client gets for whom there is no
+    descriptor."""
     _prepare_directory(path.parent, group)
     _refuse_what_is_in_place(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    with Listener(regret) as listener:
         identity = _appear(listener, path, group)
         try:
             yield listener
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # a name that stays is that of a dead socket, and the next start takes it over
                 if _identity(path) == identity:
                     path.unlink()
 
