@@ -66,9 +66,9 @@ class Comparison:
                     waiting.appendleft(folder)
                     raise
 
-        if compared:
-            name = f"job {self._job.id}" if self._job is not None else "preview"
-            await crew(self._account, len(compared), self._priority, name, list_next)
+        name = f"job {self._job.id}" if self._job is not None else "preview"
+        while waiting:  # again where a session broke on a folder when the others had come to their end
+            await crew(self._account, len(waiting), self._priority, name, list_next)
         return compared
 
     async def preview(self) -> list[tuple[Folder, Preview]]:

@@ -55,8 +55,7 @@ class Tree:
 
     def open(self) -> None:
         """In a thread: all of it is there, and ours. Raises ``Fatal`` when another process has it, or another format."""
-        above = os.path.dirname(os.path.abspath(self.root))
-        os.makedirs(above, exist_ok=True)
+        self._make_way(os.path.dirname(os.path.abspath(self.root)))
         if not os.path.isdir(self.root):
             self.make_directory(self.root)
         for directory in (self.own, f"{self.own}/stage"):
@@ -108,6 +107,15 @@ class Tree:
         """The directory is there, durable in the one above."""
         self.disk.make_directory(path, self.modes.directory, self.modes.group)
         self.disk.sync_directory(os.path.dirname(os.path.abspath(path)))
+
+    def _make_way(self, path: str) -> None:
+        """The directory is there, and each name that was missing on the way to it lasts: what is below goes with it."""
+        if os.path.isdir(path):
+            return
+        above = os.path.dirname(path)
+        self._make_way(above)
+        os.mkdir(path)
+        self.disk.sync_directory(above)
 
     @asynccontextmanager
     async def committed(

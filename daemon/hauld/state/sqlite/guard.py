@@ -27,7 +27,7 @@ def alone(path: Path) -> Iterator[None]:
     it ends; the file stays."""
     lock = path.with_name(path.name + ".lock")
     with reachable(lock):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with reachable(lock):
@@ -51,6 +51,20 @@ def take(path: Path, lock: Path, descriptor: int) -> None:
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def make_directory(path: Path) -> None:
+    """The directory is there, its name durable in the one above, and so on upwards as far as anything was missing: however well
+    a database is synced, a power cut that takes its directory takes it along."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
 def make(path: Path) -> None:
