@@ -1,11 +1,13 @@
 # make demo     install into .venv and watch haul import a mailbox of its own
 # make test     everything a change must pass: lint, types, tests, coverage
+# make crash    kill hauld, fail its disk and cut its power wherever it changes anything (a quarter of an hour)
+# make fuzz     a million responses of hostile servers, and 100,000 calls of hostile clients
 # make bench    import speed next to mbsync (apt-get install isync)
 # make lint     ruff and mypy alone
 # make clean    remove all that make has made
 #
 # Needs a Debian 12 or its like with make and python3-venv; touches nothing outside this directory, but for `make test`
-# as root, which installs dovecot-imapd.
+# as root, which installs dovecot-imapd and gcc.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -14,7 +16,7 @@ PYTHON ?= python3
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench lint dovecot clean
+.PHONY: help demo test crash fuzz bench lint dovecot compiler clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,7 +25,7 @@ help:
 demo: .venv/demo.stamp
 	@.venv/bin/hauld demo
 
-test: lint dovecot
+test: lint dovecot compiler
 	.venv/bin/pytest -q -n 2 --cov --cov-report=term
 
 lint: .venv/test.stamp
@@ -31,11 +33,21 @@ lint: .venv/test.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+crash: .venv/test.stamp dovecot compiler
+	cd tests && ../.venv/bin/python -m crash.campaign
+
+fuzz: .venv/test.stamp
+	.venv/bin/python tests/fuzz/parser.py --count 1000000
+	.venv/bin/python tests/fuzz/door.py --count 100000
+
 bench: .venv/test.stamp dovecot
 	.venv/bin/python tests/bench/import_speed.py
 
 dovecot:
 	@tests/support/provide-dovecot
+
+compiler:
+	@tests/support/provide-compiler
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
