@@ -8,9 +8,10 @@ fresh listing no longer names it. A folder that the store cannot write, or the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
@@ -37,6 +38,16 @@ class _Pass:
     relist: set[int] = field(default_factory=set)
     unwritable: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
     setbacks: int = 0
+
+
+class _Passage(NamedTuple):
+    """An item that was passed on, until it is settled; ``over`` is for whoever waits for that."""
+
+    item: PendingItem
+    folder: Folder
+    this: _Pass
+    weight: int
+    over: asyncio.Future[None] | None = None
 
 
 class Downloader:
@@ -120,12 +131,12 @@ class Downloader:
             async for outcome in self._outcomes(session, batch):
                 item = items[outcome.key]
                 if isinstance(outcome, Twin):
-                    await self._pass_on(item, outcome, place, batch.folder, this, 0)
+                    await self._pass_on_twin(item, outcome, place, batch.folder, this)
                     continue
                 del waiting[item.key]
                 weight = held.pop(item.key)
                 if isinstance(outcome, Fetched):
-                    self._pass_on(item, outcome, place, batch.folder, this, weight)
+                    self._pass_on(item, outcome, place, _Passage(item, batch.folder, this, weight))
                 else:
                     setbacks.append(self._setback(batch.folder, item, outcome, this))
                     self._let_go([item], weight)
@@ -144,40 +155,53 @@ class Downloader:
                 for outcome in outcomes:
                     yield outcome
 
-    def _pass_on(
-        self, item: PendingItem, fetched: Fetched | Twin, place: Place, folder: Folder, this: _Pass, weight: int
-    ) -> asyncio.Future[None]:
-        """The item's bytes are staged: on to the commit. Done when it is over, whatever became of it.
+    def _pass_on(self, item: PendingItem, fetched: Fetched, place: Place, passage: _Passage) -> None:
+        """The item's bytes are staged: on to the commit, with the item's share of the budget."""
+        flags = item.flags if fetched.flags is None else fetched.flags
+        date = item.date if fetched.date is None else fetched.date
+        deposit = Deposit(place, epoch_of(passage.folder), item.key, fetched.body, flags, date)
+        listed = item.size if fetched.listed_size is None else fetched.listed_size
+        self._put(Arrival(item.number, self._job.number, deposit, listed, self._passed, passage))
 
-        The item and its share of the budget are the outcome's; a twin has neither, so it is waited for instead."""
+    async def _pass_on_twin(self, item: PendingItem, twin: Twin, place: Place, folder: Folder, this: _Pass) -> None:
+        """The same for a second body of the item. It has no share of the budget, so its commit is waited for."""
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        twin = isinstance(fetched, Twin)
+        deposit = Deposit(place, epoch_of(folder), item.key, twin.body, item.flags, item.date)
+        listed = item.size if twin.listed_size is None else twin.listed_size
+        passage = _Passage(item, folder, this, 0, over)
+        self._put(Arrival(item.number, self._job.number, deposit, listed, self._passed, passage, twin=True))
+        await over
 
-        def settled(error: HaulError | None) -> None:
-            self._unsettled -= 1
-            if not twin:
-                self._let_go([item], weight)
-            if isinstance(error, ItemRejected):
-                this.unwritable[folder.number] = (folder, error)
-                this.plan.drop(folder)
-            elif error is not None:
-                self._failure = error
-            elif not twin:
-                self.stored += 1
-                self._meter.add(1, fetched.body.size)
-            if not over.done():
-                over.set_result(None)
-            if not self._unsettled:
-                self._all_settled.set()
-
+    def _put(self, arrival: Arrival) -> None:
         self._unsettled += 1
         self._all_settled.clear()
-        flags = item.flags if isinstance(fetched, Twin) or fetched.flags is None else fetched.flags
-        date = item.date if isinstance(fetched, Twin) or fetched.date is None else fetched.date
-        deposit = Deposit(place, epoch_of(folder), item.key, fetched.body, flags, date)
-        listed = item.size if fetched.listed_size is None else fetched.listed_size
-        self._workshop.ingest.put(Arrival(item.number, self._job.number, deposit, listed, settled, twin))
-        return over
+        self._workshop.ingest.put(arrival)
+
+    def _passed(self, arrivals: Sequence[Arrival], error: HaulError | None) -> None:
+        """A commit is over, whatever became of these."""
+        firsts: list[PendingItem] = []
+        weight = size = 0
+        for arrival in arrivals:
+            passage = arrival.passage
+            assert isinstance(passage, _Passage)
+            if isinstance(error, ItemRejected):
+                passage.this.unwritable[passage.folder.number] = (passage.folder, error)
+                passage.this.plan.drop(passage.folder)
+            if passage.over is None:
+                firsts.append(passage.item)
+                weight += passage.weight
+                size += arrival.deposit.body.size
+            elif not passage.over.done():
+                passage.over.set_result(None)
+        self._let_go(firsts, weight)
+        if error is None:
+            self.stored += len(firsts)
+            self._meter.add(len(firsts), size)
+        elif not isinstance(error, ItemRejected):
+            self._failure = error
+        self._unsettled -= len(arrivals)
+        if not self._unsettled:
+            self._all_settled.set()
 
     def _setback(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected, this: _Pass) -> Setback:
         if isinstance(outcome, Rejected):

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from hauld.engine.machine import Machine
 from hauld.errors import HaulError, Transient
@@ -35,16 +34,17 @@ Item: TypeAlias = tuple[str, bytes, str, str]
 """What names an item everywhere: the account's identity, the folder as the origin names it, epoch and key."""
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """One fetched item whose bytes are staged. ``settled`` is called once: None when it is durable and recorded. A ``twin``
-    is a second body of an item that came before it."""
+class Arrival(NamedTuple):
+    """One fetched item whose bytes are staged. ``settled`` is called once for it, and for others that were committed with it:
+    None when they are durable and recorded. ``passage`` is whatever who passed it on wants to know again by then. A ``twin`` is
+    a second body of an item that came before it."""
 
     item: int
     job: int
     deposit: Deposit
     listed_size: int | None
-    settled: Callable[[HaulError | None], None]
+    settled: Callable[[Sequence[Arrival], HaulError | None], None]
+    passage: object = None
     twin: bool = False
 
 
@@ -170,8 +170,11 @@ class Ingest:
 
     @staticmethod
     def _settle(group: Sequence[Arrival], error: HaulError | None) -> None:
+        owners: dict[Callable[[Sequence[Arrival], HaulError | None], None], list[Arrival]] = {}
         for arrival in group:
-            arrival.settled(error)
+            owners.setdefault(arrival.settled, []).append(arrival)
+        for settled, theirs in owners.items():
+            settled(theirs, error)
 
 
 def by_folder(group: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:

@@ -9,6 +9,9 @@ from hauld.clock import Clock
 WINDOW = 15.0
 """Seconds of the past that a rate looks at: long enough not to jump, short enough to be true."""
 
+STEP = 0.1
+"""Seconds; what is stored within one is counted as one, so that a rate looks at few figures however fast it goes."""
+
 
 class Meter:
     """Items and bytes over the recent past."""
@@ -30,7 +33,11 @@ class Meter:
 
     def add(self, items: int, size: int) -> None:
         """So many items of so many bytes together were stored just now."""
-        self._steps.append((self._clock.monotonic(), items, size))
+        now = self._clock.monotonic()
+        if self._steps and now - self._steps[-1][0] < STEP:
+            now, earlier_items, earlier_size = self._steps.pop()
+            items, size = items + earlier_items, size + earlier_size
+        self._steps.append((now, items, size))
 
     def rates(self) -> tuple[float, float]:
         """Items and bytes a second over the last ``WINDOW``, or since the beginning where that is shorter."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from hauld.model import Placed
 
@@ -32,7 +33,7 @@ def encode(entries: Sequence[Entry]) -> bytes:
             "staged": entry.staged,
             "target": entry.target,
             "identity": entry.placed.identity,
-            "folder": base64.b64encode(entry.placed.folder).decode("ascii"),
+            "folder": entry.placed.folder,  # in Base64: these are the origin's own bytes
             "epoch": entry.placed.epoch,
             "key": entry.placed.key,
             "size": entry.placed.size,
@@ -41,7 +42,7 @@ def encode(entries: Sequence[Entry]) -> bytes:
         }
         for entry in entries
     ]
-    text = json.dumps({"version": 1, "entries": lines}).encode("ascii")
+    text = msgspec.json.encode({"version": 1, "entries": lines})
     return text + b"\n" + _hash_line(text)
 
 
@@ -64,7 +65,7 @@ def decode(data: bytes) -> list[Entry] | None:
                 path=line["path"],
             ),
         )
-        for line in json.loads(text)["entries"]
+        for line in msgspec.json.decode(text)["entries"]
     ]
 
 

@@ -167,8 +167,12 @@ class Parser:
     def _take_line(self, line: bytes) -> Event | None:
         """What one whole line says; None for an empty one, and for one whose response goes on behind a literal."""
         if self._response is not None:
+            if line == b")" and len(self._response.open_lists) == 2:
+                return self._end_response(self._response)
             self._check_length(line)
             return self._parse(self._response, line, 0)
+        if usual := _USUAL_BODY.fullmatch(line):
+            return self._begin_usual_body(usual)
         if _is_search(line):
             return _search(line)
         self._check_length(line)
@@ -216,8 +220,19 @@ class Parser:
                 lists[-1].append(_unquote(token))
             else:
                 lists[-1].append(None if len(token) == 3 and token.upper() == b"NIL" else token)
-        if literal:
-            return self._begin_literal(response, literal[1])
+        return self._begin_literal(response, literal[1]) if literal else self._end_response(response)
+
+    def _begin_usual_body(self, usual: re.Match[bytes]) -> Event | None:
+        """As ``_untagged``, for the line that comes once for each message: it says what most servers say, as they say it."""
+        place, uid, listed_size, size = usual.groups()
+        response = self._response = _Response("FETCH", int(place))
+        items: list[Value] = [b"UID", uid, b"RFC822.SIZE", listed_size, b"BODY[]"]
+        response.values.append(items)
+        response.open_lists.append(items)
+        response.tokens = len(items) + 2
+        return self._begin_literal(response, size)
+
+    def _end_response(self, response: _Response) -> Event:
         self._response = None
         return Data(response.name, response.number, response.values)
 
@@ -302,6 +317,7 @@ _OPEN, _CLOSE, _QUOTE = b'()"'
 _TAGGED = re.compile(rb"([A-Za-z0-9.]+) (?:OK|NO|BAD)(?: |$)", re.IGNORECASE)
 _UNTAGGED = re.compile(rb"\* +(?:(\d{1,20}) +)?([^\s()]+) *")
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: +\[([^\] ]++) *+([^\]]*+)\])?(?: +(.*))?$", re.IGNORECASE | re.DOTALL)
+_USUAL_BODY = re.compile(rb"\* (\d{1,20}) FETCH \(UID (\d+) RFC822\.SIZE (\d+) BODY\[\] \{(\d+)\}")
 _LITERAL = re.compile(rb"(?:(?<=[ (])|^)~?\{(-?\d+)\+?\}\s*$")
 
 # A parenthesis; a quoted string (one that never closes runs to the end of its line); a section with what it holds, as

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import date
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 import msgspec
@@ -191,22 +192,24 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2100
 def date_of(value: Value) -> int | None:
     """INTERNALDATE as Unix milliseconds; None where it makes no sense."""
     parsed = _DATE.fullmatch(value) if isinstance(value, bytes) else None
-    if parsed is None or parsed[2].upper() not in _MONTHS:
+    if parsed is None:
         return None
-    day, year, hour, minute, second, zone_hours, zone_minutes = map(int, parsed.group(1, 3, 4, 5, 6, 8, 9))
-    if not _FIRST_YEAR <= year <= _LAST_YEAR or zone_hours > 14 or zone_minutes > 59:
+    day, month, year, hours, minutes, seconds, sign, zone_hours, zone_minutes = parsed.groups()
+    midnight = _midnight(int(year), month.upper(), int(day))
+    hour, minute, east_hours, east_minutes = int(hours), int(minutes), int(zone_hours), int(zone_minutes)
+    if midnight is None or hour > 23 or minute > 59 or east_hours > 14 or east_minutes > 59:
         return None
-    zone = timedelta(hours=zone_hours, minutes=zone_minutes)
+    east = (east_hours * 60 + east_minutes) * (60 if sign == b"+" else -60)
+    return (midnight + hour * 3600 + minute * 60 + min(int(seconds), 59) - east) * 1000
+
+
+@lru_cache(maxsize=1024)
+def _midnight(year: int, month: bytes, day: int) -> int | None:
+    """Seconds from 1970 to the beginning of that day, on which many messages may come; None where there is no such day, or not
+    in our time."""
+    if month not in _MONTHS or not _FIRST_YEAR <= year <= _LAST_YEAR:
+        return None
     try:
-        moment = datetime(
-            year,
-            _MONTHS[parsed[2].upper()],
-            day,
-            hour,
-            minute,
-            min(second, 59),
-            tzinfo=timezone(zone if parsed[7] == b"+" else -zone),
-        )
+        return (date(year, _MONTHS[month], day) - date(1970, 1, 1)).days * 86400
     except ValueError:
         return None
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1000
