@@ -2,6 +2,7 @@
 
 What two neighbours on the floor above need of each other is here: what a source lists and fetches (``RemoteItem``,
 ``Want``, ``Outcome``), what a store takes and gives (``Deposit``, ``Placed``), and the bytes between them (``Sink``).
+What is made for each item of an import is a ``msgspec.Struct``, which is made in a fraction of the time of a dataclass.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from hauld.errors import Refused
 
@@ -299,8 +302,7 @@ class Page:
     whole: bool = False
 
 
-@dataclass(frozen=True)
-class PendingItem:
+class PendingItem(msgspec.Struct, frozen=True):
     """A row that waits to be downloaded."""
 
     number: int
@@ -324,6 +326,14 @@ class StoredItem:
     sha256: str
     path: str
     there: bool
+
+
+@dataclass(frozen=True)
+class Alike:
+    """An item that waits in the folder's epoch, and what is stored of other epochs with the size and date that it has."""
+
+    item: PendingItem
+    stored: tuple[StoredItem, ...]
 
 
 @dataclass(frozen=True)
@@ -400,8 +410,7 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Want:
+class Want(msgspec.Struct, frozen=True):
     """One item to fetch. ``size`` as listed, or None; ``offset`` and ``validator`` resume inside an item."""
 
     key: str
@@ -410,8 +419,7 @@ class Want:
     validator: str | None = None
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """The item's bytes are staged. ``listed_size`` is what the origin said (RFC822.SIZE); it may disagree with the body's."""
 
     key: str
@@ -465,8 +473,7 @@ class Place:
     directory: str
 
 
-@dataclass(frozen=True)
-class Deposit:
+class Deposit(msgspec.Struct, frozen=True):
     """One staged item on its way into a store."""
 
     place: Place
@@ -506,8 +513,7 @@ class Found:
 # --- results of a commit -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A placed item with the row it belongs to, for the state."""
 
     item: int

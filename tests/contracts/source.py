@@ -151,6 +151,33 @@ class SourceContract:
             assert not sink.writers
             assert session.alive
 
+    @pytest.mark.parametrize("size", [10, 4096])
+    async def test_the_beginnings_of_items_come_by_key(self, origin: Origin, size: int) -> None:
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                epoch, items = await items_of(session, folder)
+                outcomes = await fetched(session, folder, epoch, [item.key for item in items])
+                heads = await session.heads(folder, epoch, [item.key for item in items], size)
+                assert heads == {outcome.key: body_of(outcome)[:size] for outcome in outcomes}
+            assert session.alive
+
+    async def test_a_beginning_that_the_origin_does_not_have_is_left_out(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            assert await session.heads(folder, epoch, []) == {}
+            heads = await session.heads(folder, epoch, [items[0].key, self.unknown_key(epoch), "no key"])
+            assert heads.keys() == {items[0].key}
+
+    async def test_the_beginnings_of_another_epoch_are_stale(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            with pytest.raises(StaleCursor) as stale:
+                await session.heads(folder, epoch + "0", [items[0].key])
+            assert stale.value.epoch == epoch
+            assert session.alive
+
     async def test_a_folder_that_is_not_there_is_rejected_and_others_can_be_read(self, origin: Origin) -> None:
         async with origin.source.session() as session:
             with pytest.raises(ItemRejected) as rejected:

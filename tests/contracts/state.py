@@ -109,11 +109,13 @@ class Scene:
         inbox, work = await state.record_folders(account, [WORK, INBOX])
         return cls(state, account, await create(state, account), inbox, work)
 
-    async def list(self, uids: Iterable[int], *, folder: Folder | None = None, epoch: str = "7", job: Job | None = None) -> int:
+    async def list(
+        self, uids: Iterable[int], *, folder: Folder | None = None, epoch: str = "7", job: Job | None = None, **more: object
+    ) -> int:
         """A whole listing of one page; how many items are gone."""
         number = (folder or self.inbox).number
         await self.state.begin_listing(number, epoch)
-        whole = replace(page(uids, epoch), cursor=b"cursor", whole=True)
+        whole = replace(page(uids, epoch, **more), cursor=b"cursor", whole=True)
         await self.state.record_page(number, whole, [(job or self.job).number])
         return await self.state.finish_listing(number, whole)
 
@@ -133,6 +135,16 @@ class Scene:
     async def set_back(self, uid: int, **more: bool) -> Committed:
         setback = Setback(await self.number(uid), "missing", "The answer left it out.", **more)
         return await self.state.record_group(self.job.number, (), [setback])
+
+    async def alike(self) -> dict[str, list[str]]:
+        """The keys of what waits in INBOX, each with those of what may be the same."""
+        found = await self.state.alike(self.inbox.number, below=None, limit=1000)
+        return {alike.item.key: [each.key for each in alike.stored] for alike in found}
+
+    async def map(self, uids: Iterable[tuple[int, int]], *, before: str = "7", after: str = "8") -> int:
+        """These stored items of one epoch are those of another."""
+        pairs = [(await self.number(new, after), await self.number(old, before)) for old, new in uids]
+        return await self.state.remap(self.inbox.number, pairs)
 
     async def pending(self, job: Job | None = None) -> list[str]:
         items = await self.state.pending((job or self.job).number, self.inbox.number, below=None, limit=1000)
@@ -1301,6 +1313,152 @@ class StateContract:
         inbox, _ = await scene.state.folders(scene.account)
         assert (inbox.remote, inbox.directory) == (INBOX, "chosen")
         assert (await scene.state.job(scene.job.id)).account_name == "ann"
+
+    # --- keys that changed ---
+
+    async def test_what_waits_is_alike_to_what_is_stored_of_other_epochs_with_its_size_and_date(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4], date=NOON)
+        await scene.list([1], folder=scene.work, date=NOON)
+        await scene.store([1, 2, 3])
+        await scene.list([1, 2, 4, 5], epoch="8", date=NOON)
+        found = await scene.alike()
+        assert found == {"8.2": ["7.2"], "8.1": ["7.1"]}
+        assert list(found) == ["8.2", "8.1"]
+
+    @pytest.mark.parametrize("date", [None, NOON + 1000])
+    async def test_what_has_another_date_or_none_is_not_alike(self, scene: Scene, date: int | None) -> None:
+        await scene.list([1], date=None if date is None else NOON)
+        await scene.store([1])
+        await scene.list([1], epoch="8", date=date)
+        assert await scene.alike() == {}
+
+    async def test_what_is_gone_within_the_epoch_is_not_alike(self, scene: Scene) -> None:
+        await scene.list([1], date=NOON)
+        await scene.store([1])
+        await scene.list([2], date=NOON, size=101)
+        assert await scene.alike() == {}
+
+    async def test_the_size_that_the_origin_said_makes_alike_not_that_of_the_bytes(self, scene: Scene) -> None:
+        await scene.list([1], date=NOON, size=90)
+        await scene.state.record_group(scene.job.number, [Stored(await scene.number(1), placed(1), size_differs=True)], ())
+        await scene.list([1, 2], epoch="8", date=NOON, size=90)
+        [second, first] = await scene.state.alike(scene.inbox.number, below=None, limit=9)
+        assert second.stored == first.stored
+        assert await scene.state.remap(scene.inbox.number, [(first.item.number, first.stored[0].number)]) == 1
+        assert [(await scene.item(1, epoch)).size for epoch in "78"] == [90, 101]
+        assert await scene.state.check() == []
+        await scene.list([], epoch="9")
+        await scene.list([1], epoch="10", date=NOON, size=90)
+        assert await scene.alike() == {"10.1": ["8.1"]}
+
+    async def test_what_is_alike_comes_a_page_at_a_time(self, scene: Scene) -> None:
+        await scene.list(range(1, 8), date=NOON, size=100)
+        numbers = [Stored(await scene.number(uid), placed(uid, size=100)) for uid in range(1, 8)]
+        await scene.state.record_group(scene.job.number, numbers, ())
+        await scene.list(range(1, 8), epoch="8", date=NOON, size=100)
+        first = await scene.state.alike(scene.inbox.number, below=None, limit=3)
+        assert [alike.item.key for alike in first] == ["8.7", "8.6", "8.5"]
+        assert [[each.key for each in alike.stored] for alike in first] == [["7.1", "7.2", "7.3"]] * 3
+        second = await scene.state.alike(scene.inbox.number, below=first[-1].item.ordinal, limit=5)
+        assert [alike.item.key for alike in second] == ["8.4", "8.3", "8.2", "8.1"]
+
+    async def test_P11_what_is_mapped_has_its_file_under_the_new_key_and_the_old_one_says_who_has_it(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        await scene.list([1, 2], date=NOON)
+        await scene.store([1, 2])
+        before = await scene.item(1)
+        later = await create(scene.state, scene.account)
+        clock.pass_seconds(5)
+        await scene.list([11, 12], epoch="8", date=NOON)
+        await scene.state.want_known(later.number, scene.inbox.number)
+        assert await scene.map([(1, 11)]) == 1
+        new, old = await scene.item(11, "8"), await scene.item(1)
+        assert (new.status, new.size, new.sha256, new.local_path, new.downloaded_at, new.removed_at) == (
+            ItemStatus.COMPLETED,
+            before.size,
+            before.sha256,
+            before.local_path,
+            before.downloaded_at,
+            None,
+        )
+        assert (old.status, old.sha256, old.local_path, old.downloaded_at) == (ItemStatus.SKIPPED, None, None, None)
+        assert old.error is not None
+        assert old.error.kind == "moved"
+        assert f"item {new.number} now" in old.error.message
+        assert await scene.state.counters(later.number) == Counters(total=2, skipped=1)
+        assert await scene.state.counters(scene.job.number) == Counters(total=4, downloaded=1, skipped=2, bytes=102)
+        assert await scene.pending() == ["8.12"]
+        [event] = [event for event in await scene.state.events(0) if event.kind == "folder.mapped"]
+        assert (event.folder, event.data) == ("INBOX", {"count": 1, "items": [new.number]})
+        assert await scene.state.check() == []
+
+    async def test_a_pair_that_is_not_so_any_more_is_left_alone(self, scene: Scene) -> None:
+        await scene.list([1, 2], date=NOON)
+        await scene.store([1])
+        await scene.list([1], folder=scene.work, date=NOON)
+        await scene.list([11, 12, 13], epoch="8", date=NOON)
+        await scene.store([12], epoch="8")
+        items = {item.key: item.number for item in await scene.state.items(scene.job.number, folder="INBOX")}
+        work = next(item.number for item in await scene.state.items(scene.job.number, folder="Work"))
+        before = await scene.state.items(scene.job.number)
+        wrong = [(items["8.12"], items["7.1"]), (items["8.11"], items["7.2"]), (items["8.13"], work), (10**6, 10**6 + 1)]
+        for pair in wrong:
+            assert await scene.state.remap(scene.inbox.number, [pair]) == 0
+        assert await scene.state.remap(scene.work.number, [(items["8.11"], items["7.1"])]) == 0
+        assert await scene.state.items(scene.job.number) == before
+        assert "folder.mapped" not in [event.kind for event in await scene.state.events(0)]
+        assert await scene.state.remap(scene.inbox.number, [(items["8.11"], items["7.1"]), (items["8.13"], items["7.1"])]) == 1
+
+    async def test_P14_what_moved_away_waits_again_when_its_key_is_listed_and_can_be_mapped_back(self, scene: Scene) -> None:
+        await scene.list([1, 2], date=NOON)
+        await scene.store([1, 2])
+        await scene.list([11, 12], epoch="8", date=NOON)
+        await scene.map([(1, 11), (2, 12)])
+        await scene.list([1, 2], date=NOON)
+        assert await scene.pending() == ["7.2", "7.1"]
+        await scene.map([(11, 1), (12, 2)], before="8", after="7")
+        assert await scene.pending() == []
+        assert [(await scene.item(uid)).local_path for uid in (1, 2)] == ["INBOX/7.1", "INBOX/7.2"]
+        assert (await scene.item(11, "8")).status == ItemStatus.SKIPPED
+        assert await scene.state.check() == []
+
+    async def test_what_moved_is_not_restored_while_another_item_has_its_file(self, scene: Scene) -> None:
+        await scene.list([1, 2], date=NOON)
+        await scene.store([1, 2])
+        await scene.list([11, 12], epoch="8", date=NOON)
+        await scene.map([(1, 11), (2, 12)])
+        await scene.list([21, 22], epoch="9", date=NOON)
+        await scene.map([(11, 21)], before="8", after="9")
+        assert await scene.state.restore("imap", INBOX_PLACE, found([1, 2], date=NOON)) == 0
+        assert await scene.state.adopt([placed(1), placed(2)]) == 0
+        assert {item.key for item in (await scene.stored()).values()} == {"9.21", "8.12"}
+        lost = Setback(await scene.number(21, "9"), "missing", "It is not there.")
+        await scene.state.give_up([lost])
+        assert await scene.state.restore("imap", INBOX_PLACE, found([1, 2], date=NOON)) == 1
+        assert (await scene.item(1)).status == ItemStatus.COMPLETED
+        assert await scene.state.check() == []
+
+    async def test_other_bytes_of_an_item_go_along_when_it_is_mapped(self, scene: Scene) -> None:
+        await scene.list([1], date=NOON)
+        await scene.store([1])
+        await scene.state.record_group(scene.job.number, [Stored(await scene.number(1), other(1))], ())
+        await scene.list([11], epoch="8", date=NOON)
+        await scene.map([(1, 11)])
+        assert [conflict.path for conflict in (await scene.item(11, "8")).conflicts] == ["INBOX/7.1.f"]
+        assert (await scene.item(1)).conflicts == ()
+        assert await scene.state.paths(scene.inbox.number) == {"INBOX/7.1", "INBOX/7.1.f"}
+        assert await scene.state.check() == []
+
+    async def test_what_was_given_up_under_the_new_key_and_was_other_bytes_is_a_conflict(self, scene: Scene) -> None:
+        await scene.list([1], date=NOON)
+        await scene.store([1])
+        await scene.list([11], epoch="8", date=NOON)
+        await scene.store([11], epoch="8")
+        await scene.give_up(11, "8")
+        await scene.map([(1, 11)])
+        assert [conflict.path for conflict in (await scene.item(11, "8")).conflicts] == ["INBOX/8.11"]
+        assert await scene.state.check() == []
 
     # --- verifying ---
 

@@ -367,6 +367,22 @@ class StoreContract:
         ]
         assert list(await store.digest([])) == []
 
+    @pytest.mark.parametrize("size", [3, 100_000, 4_000_000])
+    async def test_the_beginnings_of_items_are_what_is_there_now(self, store: Store, inbox: Place, size: int) -> None:
+        bodies = [b"", b"ab", b"abc", b"the third" * 300_000, b"gone"]
+        placed = [(await stored(store, staged(store, inbox, f"7.{uid}", body)))[0] for uid, body in enumerate(bodies, 1)]
+        await store.remove(placed[-1].path)
+        paths = [item.path for item in placed]
+        expected = [*(body[:size] for body in bodies[:-1]), None]
+        assert list(await store.heads(paths, size)) == expected
+        assert list(await store.heads([paths[3], *reversed(paths), "../../etc/passwd", ""], size)) == [
+            expected[3],
+            *reversed(expected),
+            None,
+            None,
+        ]
+        assert list(await store.heads([], size)) == []
+
     async def test_an_item_that_was_set_aside_is_in_no_folder_and_in_nobodys_way(
         self, store: Store, inbox: Place, root: Path, store_factory: StoreFactory
     ) -> None:

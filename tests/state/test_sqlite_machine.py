@@ -24,7 +24,8 @@ EPOCHS = st.sampled_from(["7", "8"])
 
 @dataclass
 class Row:
-    """What is known of one item, in words of the counters; ``by`` is who downloaded it."""
+    """What is known of one item, in words of the counters; ``by`` is who downloaded it, ``mapped`` whether its file has the
+    name that another key gave it."""
 
     uid: int
     epoch: str
@@ -32,6 +33,8 @@ class Row:
     why: str = ""
     removed: bool = False
     by: set[int] = field(default_factory=set)
+    path: str = ""
+    mapped: bool = False
 
 
 class Ledger(RuleBasedStateMachine):
@@ -66,6 +69,16 @@ class Ledger(RuleBasedStateMachine):
         """The number of each wanted item, by key."""
         found = [item for job in self.jobs for item in self.do(self.state.items(job))]
         return {item.key: item.number for item in found}
+
+    def complete(self, row: Row, by: set[int]) -> None:
+        """Its own file is stored."""
+        row.status, row.by, row.path, row.mapped = "completed", by, placed(row.uid, row.epoch).path, False
+
+    def file_is_anothers(self, row: Row) -> bool:
+        """Whether the item has moved, and its file belongs to the one that it has become."""
+        path = placed(row.uid, row.epoch).path
+        others = [other for other in self.rows.values() if other.status == "completed" and other.mapped]
+        return (row.status, row.why) == ("skipped", "moved") and any(other.path == path for other in others)
 
     # --- what happens ---
 
@@ -123,8 +136,23 @@ class Ledger(RuleBasedStateMachine):
         new = open_ if epoch == self.epoch else []
         assert committed.stored == len(new)
         for key in new:
-            self.rows[key].status = "completed"
-            self.rows[key].by = {who for who in self.jobs if who == job and key in self.wants[who]}
+            self.complete(self.rows[key], {who for who in self.jobs if who == job and key in self.wants[who]})
+
+    @precondition(lambda self: self.epoch is not None)
+    @rule(uids=UIDS)
+    def remap(self, uids: set[int]) -> None:
+        """Items that are of the same size and bytes in both epochs."""
+        numbers = self.numbers()
+        other = "8" if self.epoch == "7" else "7"
+        pairs = [(f"{self.epoch}.{uid}", f"{other}.{uid}") for uid in sorted(uids)]
+        pairs = [pair for pair in pairs if numbers.keys() >= {*pair}]
+        so = [(new, old) for new, old in pairs if (self.rows[new].status, self.rows[old].status) == ("pending", "completed")]
+        given = [(numbers[new], numbers[old]) for new, old in pairs]
+        assert self.do(self.state.remap(self.folder, given)) == len(so)
+        for new, old in so:
+            row, before = self.rows[new], self.rows[old]
+            row.status, row.by, row.path, row.mapped = "completed", set(), before.path, True
+            before.status, before.why, before.by, before.removed = "skipped", "moved", set(), True
 
     @precondition(lambda self: self.epoch is not None)
     @rule(uids=UIDS, final=st.booleans(), skip=st.booleans())
@@ -165,7 +193,8 @@ class Ledger(RuleBasedStateMachine):
         mine = self.wants.pop(job) - set().union(*self.wants.values())
         given_up = [self.rows[key] for key in sorted(mine) if purge and self.rows[key].status == "completed"]
         paths = self.do(self.state.delete_job(job, purge=purge))
-        assert sorted(paths) == sorted(placed(row.uid, row.epoch).path for row in given_up)
+        kept = {row.path for row in self.rows.values() if row.status == "completed" and row not in given_up}
+        assert sorted(paths) == sorted({row.path for row in given_up} - kept)
         for row in given_up:
             row.by = set()
             row.status, row.why = ("skipped", "gone") if row.removed else ("pending", "")
@@ -195,11 +224,11 @@ class Ledger(RuleBasedStateMachine):
     @rule(uids=UIDS, epoch=EPOCHS)
     def adopt(self, uids: set[int], epoch: str) -> None:
         keys = [f"{epoch}.{uid}" for uid in uids]
-        new = [key for key in keys if key in self.rows and self.rows[key].status != "completed"]
+        known = [key for key in keys if key in self.rows and self.rows[key].status != "completed"]
+        new = [key for key in known if not self.file_is_anothers(self.rows[key])]
         assert self.do(self.state.adopt([placed(uid, epoch) for uid in uids])) == len(new)
         for key in new:
-            self.rows[key].status = "completed"
-            self.rows[key].by = {job for job in self.jobs if key in self.wants[job]}
+            self.complete(self.rows[key], {job for job in self.jobs if key in self.wants[job]})
 
     @rule(uids=UIDS, epoch=EPOCHS)
     def give_up(self, uids: set[int], epoch: str) -> None:
@@ -216,12 +245,13 @@ class Ledger(RuleBasedStateMachine):
     @rule(uids=UIDS, epoch=EPOCHS)
     def restore(self, uids: set[int], epoch: str) -> None:
         keys = {uid: f"{epoch}.{uid}" for uid in uids}
-        new = [uid for uid, key in keys.items() if key not in self.rows or self.rows[key].status != "completed"]
+        missing = [uid for uid, key in keys.items() if key not in self.rows or self.rows[key].status != "completed"]
+        new = [uid for uid in missing if keys[uid] not in self.rows or not self.file_is_anothers(self.rows[keys[uid]])]
         assert self.do(self.state.restore("imap", INBOX_PLACE, found(sorted(uids), epoch))) == len(new)
         for uid in new:
             passed = self.epoch is not None and self.epoch != epoch
             row = self.rows.setdefault(keys[uid], Row(uid, epoch, removed=passed))
-            row.status, row.by = "completed", set()
+            self.complete(row, set())
 
     @rule()
     def lose_and_find_the_folder(self) -> None:

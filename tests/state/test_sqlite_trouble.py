@@ -101,14 +101,14 @@ def full_disk(at: int) -> Iterator[None]:
 
 async def test_a_disk_that_is_full_is_said_and_nothing_is_half_there(tmp_path: Path, state: SqliteState) -> None:
     scene = await Scene.set(state)
-    await scene.list(range(1, 101))
-    log = tmp_path / "haul.db-wal"
+    await scene.list(range(1, 501))
+    log = tmp_path / "haul.db-wal"  # it has the size that the migrations have given it
     with full_disk(log.stat().st_size), pytest.raises(Transient) as full:
-        await scene.store(range(1, 101))
+        await scene.store(range(1, 501))
     assert full.value.kind == "disk"
     assert str(tmp_path / "haul.db") in str(full.value)
     assert (await state.counters(scene.job.number)).downloaded == 0
-    assert (await scene.store(range(1, 101))).stored == 100
+    assert (await scene.store(range(1, 501))).stored == 500
     assert await state.check() == []
 
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from contracts.store import IDENTITY, INBOX, items_in, staged, stored
 from hauld.errors import Fatal, ItemRejected, Transient
-from hauld.model import Found, RemoteFolder
+from hauld.model import Body, Deposit, Found, RemoteFolder
 from hauld.stores.durable import Disk
 from hauld.stores.maildir import MaildirStore
 from hauld.stores.names import likeness
@@ -565,7 +566,6 @@ async def test_a_missing_item_says_what_to_do(root: Path, started: Callable) -> 
 async def test_a_store_takes_no_bodies_of_others(root: Path, started: Callable) -> None:
     store = await started(root)
     place = await store.prepare(IDENTITY, "work", INBOX, None)
-    deposit = staged(store, place, "7.1", b"x")
-    object.__setattr__(deposit, "body", b"x")
+    deposit = Deposit(place, "7", "7.1", cast(Body, b"x"))
     with pytest.raises(TypeError, match="not a body that this store staged"):
         await stored(store, deposit)

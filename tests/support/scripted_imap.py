@@ -431,8 +431,17 @@ class Honest:
         mailbox = self._open[client]
         for number, uid in enumerate(mailbox.uids, 1):
             if is_in(uid, wanted):
-                await client.send(self.details(mailbox, number, uid) if b"FLAGS" in items else self.body(mailbox, number, uid))
+                await client.send(self.asked_of(mailbox, number, uid, items))
         await client.send(command.ok())
+
+    def asked_of(self, mailbox: Mailbox, number: int, uid: int, items: bytes) -> bytes:
+        """Details, the beginning or the body of one message."""
+        if b"FLAGS" in items:
+            return self.details(mailbox, number, uid)
+        if part := re.search(rb"BODY\.PEEK\[\]<0\.(\d+)>", items):
+            head = mailbox.messages[uid][: int(part[1])]
+            return b"* %d FETCH (UID %d BODY[]<0> " % (number, uid) + literal(head) + b")\r\n"
+        return self.body(mailbox, number, uid)
 
     def details(self, mailbox: Mailbox, number: int, uid: int) -> bytes:
         """What a listing is told of one message."""

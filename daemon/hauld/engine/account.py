@@ -27,7 +27,8 @@ EPOCHS_WITHIN = 3600.0
 
 @dataclass(frozen=True)
 class AccountSettings:
-    """What the engine needs to know of a configured account. ``intervals`` are seconds between two comparisons."""
+    """What the engine needs to know of a configured account. ``intervals`` are seconds between two comparisons; one
+    session asks for ``batch_items`` and ``batch_bytes`` at once, at most, None for as many as the byte budget allows."""
 
     name: str
     identity: str
@@ -38,10 +39,13 @@ class AccountSettings:
     folders: tuple[str, ...]
     exclude: tuple[str, ...]
     intervals: Mapping[FolderKind, float]
+    batch_items: int = 500
+    batch_bytes: int | None = None
 
 
 class Account:
-    """One account: at most ``connections`` sessions, kept open for a while between uses."""
+    """One account: at most ``connections`` sessions, kept open for a while between uses. ``gives_heads`` is False once its
+    origin has answered nonsense when it was asked for the beginnings of items."""
 
     def __init__(
         self, settings: AccountSettings, number: int, source: Source, clock: Clock, idle_limit: float = IDLE_LIMIT
@@ -53,6 +57,7 @@ class Account:
         self._released = asyncio.Event()
         self.sign_in_failures = 0
         self.items_per_second: float | None = None
+        self.gives_heads = True
         self._clock = clock
         self._idle_limit = idle_limit
         self._turns = Slots(settings.connections)

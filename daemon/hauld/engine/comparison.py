@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from hauld.engine.account import Account
 from hauld.engine.crew import crew
+from hauld.engine.remap import Remapper
 from hauld.engine.workshop import Workshop
 from hauld.errors import ItemRejected, Transient
 from hauld.model import Criteria, Folder, Job, Page, Place, Setback, StoredItem, Strategy, Trouble
@@ -88,6 +89,8 @@ class Comparison:
                 page = await self._record_listing(session, folder, since)
                 if stale or folder.epoch not in (None, page.epoch):
                     self._account.epoch_turned(folder)
+                if self._job is not None:
+                    await Remapper(self._account, self._workshop).run(session, folder, page.epoch)
                 found = None if criteria is None else await self._search(session, folder, page.epoch, criteria)
             if self._job is not None:
                 await self._want(self._job, folder, page.epoch, found)

@@ -66,7 +66,8 @@ class Supervisor:
         self._own("copying the ledger after changes", self.copies.run())
 
     def do_chores(self) -> None:
-        """Copy the ledger daily, and verify weekly, from now on."""
+        """Look the ledger through, if that is due, copy it daily, and verify weekly, from now on."""
+        self.tend("looking the ledger through", self._state.look_through, DAY)
         self.tend("copying the ledger", self._state.save_copy, DAY, first=MINUTE)
         self.tend("verifying what is stored", self.verifier.run_when_due, 6 * HOUR, first=HOUR)
 

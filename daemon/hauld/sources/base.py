@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -51,6 +51,11 @@ class Session(Protocol):
     ) -> AsyncGenerator[Sequence[Outcome | Twin], None]:
         """Exactly one outcome for each want, in any order, some at a time as they come; a ``Twin`` may follow an outcome.
         Raises ``StaleCursor`` before any byte when the folder is in another epoch."""
+        ...
+
+    async def heads(self, folder: RemoteFolder, epoch: str, keys: Sequence[str], size: int = 4096) -> Mapping[str, bytes]:
+        """The first ``size`` bytes of each of these items, all where it has fewer, by key; one that the origin does not give
+        is left out. All are in memory at once. Raises ``StaleCursor`` when the folder is in another epoch."""
         ...
 
 

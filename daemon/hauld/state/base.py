@@ -16,6 +16,7 @@ from typing import Protocol
 
 from hauld.model import (
     ANY_DATE,
+    Alike,
     Counters,
     Dates,
     Event,
@@ -75,6 +76,11 @@ class State(Protocol):
         touched. What is damaged is set aside, and the newest sound copy takes its place, or an empty ledger."""
         ...
 
+    async def look_through(self) -> None:
+        """What ``start`` puts off where it would take long: see whether all of the ledger is sound, when it was not closed in
+        order. ``Fatal`` when it is not: the next start sets it aside. What is cut off is due again after the next start."""
+        ...
+
     async def reconciled(self) -> bool:
         """False while the store may hold items that these rows do not tell of: the ledger is new, was made anew or from a
         copy, or lost its last transactions. Stays so, over restarts, until ``set_reconciled``."""
@@ -87,7 +93,8 @@ class State(Protocol):
     async def restore(self, source: str, place: Place, found: Sequence[Found]) -> int:
         """Rows for files of one folder that the store tells of; account and folder are made where they are missing. What the
         ledger has as stored stays as it is, what it has in any other status becomes completed, what it does not know is added
-        in the epoch and under the key of its name. Jobs that want them count them skipped. The number of rows changed."""
+        in the epoch and under the key of its name, and what has moved stays so while another item has its file. Jobs that want
+        them count them skipped. The number of rows changed."""
         ...
 
     async def save_copy(self, keep: int = 7) -> Path | None:
@@ -201,7 +208,8 @@ class State(Protocol):
 
     async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:
         """The job wants everything within ``dates`` that the ledger has in the folder's epoch and the origin still has:
-        stored items count as skipped. Idempotent. The number of wants added."""
+        stored items count as skipped. Idempotent. Not one transaction but several, so that others get their turn; what was cut
+        off goes on with the next call. The number of wants added."""
         ...
 
     async def want_keys(self, job: int, folder: int, epoch: str, keys: Sequence[str]) -> int:
@@ -212,6 +220,21 @@ class State(Protocol):
     async def preview(self, folder: int, dates: Dates = ANY_DATE, keys: Sequence[str] | None = None) -> Preview:
         """What a job that wants these items of the folder (within ``dates``; only ``keys`` where they are given) would find
         pending and stored. Changes nothing."""
+        ...
+
+    # --- keys that changed ---
+
+    async def alike(self, folder: int, *, below: int | None, limit: int) -> Sequence[Alike]:
+        """Items that wait in the folder's epoch, by ordinal descending, those under ``below`` only, each with what is stored of
+        other epochs and has its date and its size, as the origin said it: at least one, and at most ``limit`` of one date and
+        size. Where all that is stored is still at the origin, that costs no more than looking whether it is."""
+        ...
+
+    async def remap(self, folder: int, pairs: Sequence[tuple[int, int]]) -> int:
+        """Of each pair, what waits (the first number) is the stored item of another epoch (the second) under a new key: it has
+        that one's bytes from now on, in the file where they are; jobs that want it count it skipped. The other one becomes
+        ``skipped`` (kind ``moved``), and what is known of other bytes goes along. Told (``folder.mapped``). A pair of which one
+        is not so any more is left alone. The number of pairs changed."""
         ...
 
     # --- downloading ---

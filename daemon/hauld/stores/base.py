@@ -70,6 +70,11 @@ class Store(Sink, Protocol):
         the bytes cannot be read (the disk reports errors, or what is there is no longer what the store wrote)."""
         ...
 
+    async def heads(self, paths: Sequence[str], size: int) -> Sequence[bytes | None]:
+        """The first ``size`` bytes of what is stored at each of these paths, all where it has fewer; None where nothing is, or
+        where the bytes cannot be read."""
+        ...
+
     async def set_aside(self, path: str) -> str | None:
         """Move the item's file out of its folder, to where no reader of it looks and no sweep comes; where it is now, below
         the root. None when it is gone already."""

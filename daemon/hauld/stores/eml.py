@@ -21,12 +21,10 @@ has it. The line stays, and means something again only if the same bytes come ag
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -34,15 +32,14 @@ from weakref import WeakKeyDictionary
 
 from hauld.errors import ItemRejected
 from hauld.model import Body, Deposit, Found, Place, Placed, RemoteFolder
-from hauld.stores.base import Store
-from hauld.stores.bodies import MemoryBody, SpilledBody, StageWriter
+from hauld.stores.bodies import MemoryBody, SpilledBody
 from hauld.stores.durable import FolderTrouble, disk_trouble
 from hauld.stores.index import INDEX, GrowingDisk, Indexes, Line
 from hauld.stores.objects import PACKED, Objects, object_path
 from hauld.stores.packing import Damaged, Packer
 from hauld.stores.places import Modes
 from hauld.stores.stage import Move
-from hauld.stores.tree import Tree
+from hauld.stores.tree import Tree, TreeStore
 
 StagedBody: TypeAlias = MemoryBody | SpilledBody
 Compression: TypeAlias = Literal["none", "zstd"]
@@ -51,7 +48,7 @@ FILES_AN_ITEM = 3
 """How many new names an item may need: two directories and its file."""
 
 
-class EmlStore(Store):
+class EmlStore(TreeStore):
     """Messages below ``root`` by the SHA-256 of their bytes; with ``compression`` those stored from now on are compressed.
 
     ``mode`` is that of files; directories get it with the search bits. ``group`` is a name, for whoever may read along.
@@ -72,52 +69,22 @@ class EmlStore(Store):
     ) -> None:
         self._disk = disk or GrowingDisk()
         modes = Modes(mode, group)
-        self._tree = Tree(root, "eml", self._disk, modes, memory_limit, keep_free)
-        self._root = self._tree.root
+        super().__init__(Tree(root, "eml", self._disk, modes, memory_limit, keep_free))
         self._indexes = Indexes(self._root, self._disk, modes)
         self._objects = Objects(self._tree)
         self._compression = compression
         self._packer: Packer | None = None
         self._packed_files: WeakKeyDictionary[SpilledBody, tuple[str, int, str]] = WeakKeyDictionary()
-        self._committing = asyncio.Lock()
 
     async def start(self) -> None:
         if self._compression == "zstd":
             self._packer = Packer()
-        await self._tree.run(self._tree.open, doing=f"open the store in {self._root}")
-
-    async def close(self) -> None:
-        """Idempotent. What cannot be tidied now is swept by the next ``recover``."""
-        async with self._committing:
-            await self._tree.close()
+        await super().start()
 
     # --- the way of an item ---
 
     async def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
         return await self._tree.run(self._prepare, identity, account, folder, directory, doing=f"index folder {folder.name!r}")
-
-    def open(self, key: str, size: int) -> StageWriter:
-        return self._tree.spool.open()
-
-    @asynccontextmanager
-    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
-        if not group:
-            yield ()
-            return
-        async with self._committing, self._tree.committed(group, self._commit) as placed:
-            yield placed
-
-    async def probe(self) -> None:
-        async with self._committing:
-            await self._tree.run(self._tree.stage.probe, doing=f"store anything in {self._root}")
-
-    async def recover(self) -> Sequence[Placed]:
-        async with self._committing:
-            return await self._tree.run(self._recover, doing=f"recover the stage in {self._root}")
-
-    async def settle(self) -> None:
-        async with self._committing:
-            await self._tree.run(self._tree.stage.settle, doing=f"tidy the stage in {self._root}")
 
     def _prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
         with self._tree.stage.of_folder(directory or INDEX):
@@ -235,6 +202,10 @@ class EmlStore(Store):
 
     async def digest(self, paths: Sequence[str]) -> Sequence[tuple[int, str] | None]:
         return [await self._tree.run(self._objects.digest, path, doing=f"read {path}") for path in paths]
+
+    async def heads(self, paths: Sequence[str], size: int) -> Sequence[bytes | None]:
+        doing = f"read the beginnings of {len(paths)} items in {self._root}"
+        return await self._tree.run(self._objects.heads, paths, size, doing=doing)
 
     async def set_aside(self, path: str) -> str | None:
         async with self._committing:

@@ -23,25 +23,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from hauld.errors import ItemRejected, Transient
+from hauld.errors import ItemRejected
 from hauld.model import Deposit, Found, Place, Placed, RemoteFolder
 from hauld.stores import names
-from hauld.stores.base import Store
-from hauld.stores.bodies import MemoryBody, SpilledBody, StageWriter, ended
+from hauld.stores.bodies import MemoryBody, SpilledBody
 from hauld.stores.durable import Disk, FolderTrouble, disk_trouble
 from hauld.stores.places import Layout, Modes, Places
 from hauld.stores.repeats import Repeats
 from hauld.stores.shelves import LOOKS, Shelves, contents
 from hauld.stores.stage import Move
-from hauld.stores.tree import Tree
+from hauld.stores.tree import Tree, TreeStore
 
 HASHED_AT_ONCE = 16
 """So many files are read in one step, which is never cut in half."""
@@ -49,7 +47,7 @@ HASHED_AT_ONCE = 16
 T = TypeVar("T")
 
 
-class MaildirStore(Store):
+class MaildirStore(TreeStore):
     """Maildirs below ``root``.
 
     ``mode`` is that of files; directories get it with the search bits. ``group`` is a name, for whoever may read along.
@@ -70,23 +68,13 @@ class MaildirStore(Store):
     ) -> None:
         disk = disk or Disk()
         modes = Modes(mode, group)
-        self._tree = Tree(root, "maildir", disk, modes, memory_limit, keep_free)
-        self._root = self._tree.root
+        super().__init__(Tree(root, "maildir", disk, modes, memory_limit, keep_free))
         self._stage = self._tree.stage
         self._places = Places(self._root, layout, disk, modes)
         self._shelves = Shelves(self._root, self._stage, disk, modes)
         self._repeats = Repeats(self._shelves.paths_in)
         self._known: dict[tuple[str, bytes], Place] = {}
-        self._committing = asyncio.Lock()
         self._preparing = asyncio.Lock()
-
-    async def start(self) -> None:
-        await self._tree.run(self._tree.open, doing=f"open the store in {self._root}")
-
-    async def close(self) -> None:
-        """Idempotent. What cannot be tidied now is swept by the next ``recover``."""
-        async with self._committing:
-            await self._tree.close()
 
     # --- the way of an item ---
 
@@ -99,33 +87,6 @@ class MaildirStore(Store):
             place = await self._tree.run(self._prepare, identity, account, folder, directory, doing=doing)
             self._known[identity, folder.raw] = place
             return place
-
-    def open(self, key: str, size: int) -> StageWriter:
-        return self._tree.spool.open()
-
-    @asynccontextmanager
-    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
-        if not group:
-            yield ()
-            return
-        async with self._committing:
-            await ended([deposit.body for deposit in group])
-            manifest, placed = await self._tree.run(self._commit, group, doing=_storing(group, self._root))
-            yield placed
-            with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
-                await self._tree.run(self._stage.forget, manifest, doing=f"tidy the stage in {self._root}")
-
-    async def probe(self) -> None:
-        async with self._committing:
-            await self._tree.run(self._tree.stage.probe, doing=f"store anything in {self._root}")
-
-    async def recover(self) -> Sequence[Placed]:
-        async with self._committing:
-            return await self._tree.run(self._recover, doing=f"recover the stage in {self._root}")
-
-    async def settle(self) -> None:
-        async with self._committing:
-            await self._tree.run(self._stage.settle, doing=f"tidy the stage in {self._root}")
 
     def _prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
         with self._stage.of_folder(self._root):
@@ -230,6 +191,19 @@ class MaildirStore(Store):
             self._repeats.forget(os.path.dirname(path))
         return [digests.get(path) for path in paths]
 
+    async def heads(self, paths: Sequence[str], size: int) -> Sequence[bytes | None]:
+        heads: dict[str, bytes] = {}
+        missing = list(dict.fromkeys(paths))
+        doing = f"read the beginnings of {len(missing)} items in {self._root}"
+        for _ in range(LOOKS):
+            found = await self._tree.run(self._shelves.find, missing, doing=doing)
+            told = await self._tree.run(self._shelves.heads, list(found.values()), size, doing=doing)
+            heads |= {path: head for path, head in zip(found, told, strict=True) if head is not None}
+            missing = [path for path in missing if path not in heads]
+            if not missing:
+                break
+        return [heads.get(path) for path in paths]
+
     async def set_aside(self, path: str) -> str | None:
         async with self._committing:
             with _gone_is_well():
@@ -272,13 +246,6 @@ def _with_letters_of(files: Sequence[str], move: Move) -> Move:
     for file in files:
         letters = names.both(letters, file.partition(":2,")[2])
     return replace(move, target=f"{unique}:2,{letters}")
-
-
-def _storing(group: Sequence[Deposit], root: str) -> str:
-    """What is being done, in words."""
-    folders = {deposit.place.directory: deposit.place.folder.name for deposit in group}
-    where = f"folder {next(iter(folders.values()))!r}" if len(folders) == 1 else f"{len(folders)} folders"
-    return f"store {len(group)} items of {where} in {root}"
 
 
 def _in_parts(things: Sequence[T], size: int) -> Iterator[list[T]]:

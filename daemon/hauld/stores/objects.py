@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, count
 from typing import TypeVar
 
@@ -98,6 +98,10 @@ class Objects:
         except ItemRejected:
             return None
 
+    def heads(self, paths: Sequence[str], size: int) -> list[bytes | None]:
+        """The first ``size`` bytes of each message; None where nothing is, or where it cannot be read."""
+        return [self._head(path, size) for path in paths]
+
     def set_aside(self, path: str) -> str | None:
         """Move the file to where no message is looked for; where it is now, below the root."""
         found = self._find(path)
@@ -144,6 +148,12 @@ class Objects:
 
     # --- finding ---
 
+    def _head(self, path: str, size: int) -> bytes | None:
+        try:
+            return self._at_rest(path, lambda file: _beginning(file, size))
+        except ItemRejected:
+            return None
+
     def _at_rest(self, path: str, use: Callable[[str], R]) -> R:
         """What ``use`` makes of the file; looked for again when its other form takes its place in between."""
         for _ in range(LOOKS):
@@ -171,6 +181,22 @@ def _pieces(file: str) -> Iterator[bytes]:
     with open(file, "rb", buffering=0) as reader:
         while data := reader.read(COPY_BYTES):
             yield data
+
+
+def _beginning(file: str, size: int) -> bytes | None:
+    head = b""
+    try:
+        for data in _pieces(file):
+            head += data[: size - len(head)]
+            if len(head) == size:
+                break
+    except Damaged:
+        return None
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        return None
+    return head
 
 
 def _digest(file: str) -> tuple[int, str]:

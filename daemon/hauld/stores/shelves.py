@@ -126,6 +126,10 @@ class Shelves:
         read."""
         return [self._digest(file) for file in files]
 
+    def heads(self, files: Sequence[str], size: int) -> list[bytes | None]:
+        """The first ``size`` bytes of each file; None for one that is gone, or whose bytes cannot be read."""
+        return [self._head(file, size) for file in files]
+
     def look(self, place: Place) -> Iterator[Found]:
         """Every file that readers of the folder see. A file as long as its name says is an item, the first of several; other
         files of an item, and files of other programs, are told by their names."""
@@ -188,6 +192,17 @@ class Shelves:
             except OSError as error:
                 if error.errno in _UNREADABLE:
                     return os.stat(path).st_size, ""
+                raise
+
+    def _head(self, file: str, size: int) -> bytes | None:
+        path = self.full(file)
+        with self._stage.of_folder(os.path.dirname(path)):
+            try:
+                with open(path, "rb") as reader:
+                    return reader.read(size)
+            except OSError as error:
+                if error.errno in _UNREADABLE or isinstance(error, FileNotFoundError):
+                    return None
                 raise
 
     def _is_whole(self, file: str, item: Placed) -> bool:

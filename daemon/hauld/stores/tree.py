@@ -1,4 +1,5 @@
-"""What any store has below its root before it holds anything: the lock, the mark of its format, the stage, the threads.
+"""What any store has below its root before it holds anything: the lock, the mark of its format, the stage, the threads; and
+what stores over such a tree have in common.
 
 root/.haul/lock             held while a daemon has the tree
 root/.haul/format           which store wrote it
@@ -21,7 +22,8 @@ from haulapi.faults import Exit
 from hauld.errors import Fatal, Transient
 from hauld.model import Deposit, Placed
 from hauld.stores import formats
-from hauld.stores.bodies import Spool, ended
+from hauld.stores.base import Store
+from hauld.stores.bodies import Spool, StageWriter, ended
 from hauld.stores.durable import Disk, disk_trouble
 from hauld.stores.places import Modes
 from hauld.stores.stage import FEW, Stage, uncut
@@ -117,17 +119,6 @@ class Tree:
         os.mkdir(path)
         self.disk.sync_directory(above)
 
-    @asynccontextmanager
-    async def committed(
-        self, group: Sequence[Deposit], commit: Callable[[Sequence[Deposit]], tuple[str, Sequence[Placed]]]
-    ) -> AsyncIterator[Sequence[Placed]]:
-        """``Store.commit``, once ``commit`` has made the group durable in a thread: it returns the name of the manifest."""
-        await ended([deposit.body for deposit in group])
-        manifest, placed = await self.run(commit, group, doing=f"store {len(group)} items in {self.root}")
-        yield placed
-        with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
-            await self.run(self.stage.forget, manifest, doing=f"tidy the stage in {self.own}")
-
     async def run(self, step: Callable[[*Ts], R], *args: *Ts, doing: str) -> R:
         """The step in a thread, never cut in half; trouble with the disk in words."""
         try:
@@ -139,3 +130,62 @@ class Tree:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+class TreeStore(Store):
+    """What a store over a tree is, but for what it keeps there and how: ``_commit`` and ``_recover`` are its own."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._root = tree.root
+        self._committing = asyncio.Lock()
+
+    async def start(self) -> None:
+        await self._tree.run(self._tree.open, doing=f"open the store in {self._root}")
+
+    async def close(self) -> None:
+        """Idempotent. What cannot be tidied now is swept by the next ``recover``."""
+        async with self._committing:
+            await self._tree.close()
+
+    def open(self, key: str, size: int) -> StageWriter:
+        return self._tree.spool.open()
+
+    @asynccontextmanager
+    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+        if not group:
+            yield ()
+            return
+        async with self._committing:
+            await ended([deposit.body for deposit in group])
+            manifest, placed = await self._tree.run(self._commit, group, doing=_storing(group, self._root))
+            yield placed
+            with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
+                await self._tree.run(self._tree.stage.forget, manifest, doing=f"tidy the stage in {self._root}")
+
+    async def probe(self) -> None:
+        async with self._committing:
+            await self._tree.run(self._tree.stage.probe, doing=f"store anything in {self._root}")
+
+    async def recover(self) -> Sequence[Placed]:
+        async with self._committing:
+            return await self._tree.run(self._recover, doing=f"recover the stage in {self._root}")
+
+    async def settle(self) -> None:
+        async with self._committing:
+            await self._tree.run(self._tree.stage.settle, doing=f"tidy the stage in {self._root}")
+
+    def _commit(self, group: Sequence[Deposit]) -> tuple[str, Sequence[Placed]]:
+        """In a thread: the group is durable. The name of its manifest, and where the items are."""
+        raise NotImplementedError
+
+    def _recover(self) -> Sequence[Placed]:
+        """In a thread: what the stage's manifests name is where it belongs."""
+        raise NotImplementedError
+
+
+def _storing(group: Sequence[Deposit], root: str) -> str:
+    """What is being done, in words."""
+    folders = {deposit.place.directory: deposit.place.folder.name for deposit in group}
+    where = f"folder {next(iter(folders.values()))!r}" if len(folders) == 1 else f"{len(folders)} folders"
+    return f"store {len(group)} items of {where} in {root}"

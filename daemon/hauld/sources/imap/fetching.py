@@ -20,6 +20,9 @@ from hauld.sources.imap.listing import too_large, uid_of
 BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
 """What is asked for each item that is wanted."""
 
+HEADS = b"(UID BODY.PEEK[]<0.%d>)"
+"""What is asked for each item of which the first bytes are wanted."""
+
 BLOCK_ITEMS = 200
 """How many items one command asks for. Their set stays well below the 8 KB a line may have at some servers."""
 
@@ -222,6 +225,31 @@ class Delivery:
     def _settle(self, outcome: Outcome) -> None:
         self._others.append(outcome)
         self.news.set()
+
+
+class Heads:
+    """The beginnings of the items of these keys, as they come. ``by_key`` has those that did."""
+
+    def __init__(self, epoch: str, keys: Iterable[str], size: int) -> None:
+        self.by_key: dict[str, bytes] = {}
+        self._keys = {uid: key for key in keys if (uid := uid_of(key, epoch)) is not None}
+        self._size = size
+
+    @property
+    def uids(self) -> Iterable[int]:
+        """The UIDs in the keys."""
+        return self._keys.keys()
+
+    def listen(self, event: Event) -> None:
+        """Take an untagged response. One with a whole body instead of its beginning, as from a server that does not know of
+        parts, tells nothing here: such bodies are handed on as they come, and nobody keeps them."""
+        if type(event) is not Data or event.name != "FETCH" or not event.values or not isinstance(event.values[0], list):
+            return
+        items = pairs(event.values[0])
+        key = self._keys.get(number(items.get(b"UID")) or 0)
+        head = items.get(b"BODY[]<0>")
+        if key is not None and isinstance(head, bytes) and len(head) <= self._size:
+            self.by_key.setdefault(key, head)
 
 
 class _Arrived(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NoReturn
@@ -18,7 +18,7 @@ from aioimaplib import aioimaplib as library
 from hauld.errors import ItemRejected, StaleCursor, Transient
 from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink, Twin, Want
 from hauld.sources.imap import answers, names
-from hauld.sources.imap.fetching import BODIES, Delivery, blocks, uid_set
+from hauld.sources.imap.fetching import BODIES, HEADS, Delivery, Heads, blocks, uid_set
 from hauld.sources.imap.grammar import Data, Status, Value
 from hauld.sources.imap.listing import DETAILS, Cursor, Details, Found, Mailbox, decode_cursor, item_key
 from hauld.sources.imap.protocol import Connection, Literal, astring
@@ -196,6 +196,23 @@ class ImapSession:
                 raise
             finally:
                 delivery.close()
+
+    async def heads(self, folder: RemoteFolder, epoch: str, keys: Sequence[str], size: int = 4096) -> Mapping[str, bytes]:
+        await self._be_in(folder, epoch)
+        heads = Heads(epoch, keys, size)
+        unasked = blocks(heads.uids)
+        asked: deque[asyncio.Future[Status | None]] = deque()
+        with self._connection.listening(heads.listen):
+            try:
+                while True:
+                    while len(asked) < IN_FLIGHT and (block := next(unasked, None)):
+                        asked.append(self._connection.begin("UID FETCH", uid_set(block) + b" " + HEADS % size))
+                    if not asked:
+                        return heads.by_key
+                    self._check(self._connection.answered(await asyncio.shield(asked.popleft())))
+            except BaseException:
+                self._abandon()
+                raise
 
     async def _be_in(self, folder: RemoteFolder, epoch: str) -> Mailbox:
         """The folder, open, unless it is in another epoch."""

@@ -75,10 +75,10 @@ class Connection:
         with self._translated():
             await self._raw.executescript(sql)
 
-    async def run_long(self, sql: str, **parameters: Value) -> None:
-        """A statement that takes long: it is broken off when the caller is cancelled."""
+    async def all_long(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
+        """Every row of a result that takes long: it is broken off when the caller is cancelled."""
         try:
-            await self.run(sql, **parameters)
+            return await self.all(sql, **parameters)
         except asyncio.CancelledError:
             await self._raw.interrupt()
             raise

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from hauld.errors import HaulError
-from hauld.state.sqlite.connection import Connection, connect
+from hauld.state.sqlite.connection import Connection, Damaged, connect
 from hauld.state.sqlite.files import Files
-from hauld.state.sqlite.guard import alone, make, reachable
+from hauld.state.sqlite.guard import alone, look_through, make, reachable
 from hauld.state.sqlite.queries import load, read
 from hauld.state.sqlite.rescue import leave_mark, rescue
 from hauld.state.sqlite.schema import migrate, migrations
@@ -49,7 +50,7 @@ class Database:
         """Lock, see that it is sound, migrate, and be ready to read and write."""
         async with AsyncExitStack() as stack:
             stack.enter_context(alone(self.path))
-            await rescue(self.path, self._patience, now, self._files)
+            doubtful = await rescue(self.path, self._patience, now, self._files)
             make(self.path)
             with reachable(self.path):
                 logged = written(self.path.with_name(self.path.name + "-wal"))
@@ -58,17 +59,18 @@ class Database:
             await migrate(writer, migrations(), now)
             await writer.script(read("scratch.sql"))
             self._reader = await stack.enter_async_context(self._connect(READER))
-            await self._begin(writer, log_is_whole=0 < whole >= logged)
+            await self._begin(writer, log_is_whole=0 < whole >= logged, doubtful=doubtful)
             self._writer = writer
             self._opened = stack.pop_all()
 
-    async def _begin(self, writer: Connection, *, log_is_whole: bool) -> None:
+    async def _begin(self, writer: Connection, *, log_is_whole: bool, doubtful: bool) -> None:
         """Say in the file itself that work has begun. Where it says so already, the last daemon was not closed in order, and
-        its last transactions are in the log, or lost. A copy says so, too, and has no log."""
+        its last transactions are in the log, or lost. A copy says so, too, and has no log. That it is ``doubtful`` is said
+        until it was looked through, over any number of starts."""
         async with writer.transaction():
             before = await writer.one(SQL["ledger"])
             lost = before is not None and bool(before["open"]) and not log_is_whole
-            await writer.run(SQL["open_ledger"], lost=lost)
+            await writer.run(SQL["open_ledger"], lost=lost, doubtful=doubtful)
             if lost:
                 await writer.run(SQL["renew_stream"])
         await checkpoint(writer)
@@ -137,7 +139,28 @@ class Database:
     async def copy_to(self, target: Path) -> None:
         """The ledger as it is at this moment, in that empty file; it is not durable yet."""
         async with self._connect(()) as connection:
-            await connection.run_long(SQL["write_copy"], path=str(target))
+            await connection.all_long(SQL["write_copy"], path=str(target))
+
+    async def look_through(self) -> None:
+        """Where the start has put that off: raise ``Damaged`` unless all of the file is sound. It is not put off twice."""
+        row = await self.reader.one(SQL["ledger"])
+        if row is None or not row["doubtful"]:
+            return
+        began = time.monotonic()
+        try:
+            async with self._connect(READER) as connection:
+                await look_through(connection, self.path)
+        except Damaged as damaged:
+            self.mark(damaged.finding)
+            raise
+        async with self.writing() as write:
+            await write.run(SQL["trust_ledger"])
+        log.info(
+            "the state %s was not closed in order; it was looked through and is sound, in %.1f s",
+            self.path,
+            time.monotonic() - began,
+            extra={"event": "state.sound", "path": str(self.path)},
+        )
 
     def _connect(self, pragmas: tuple[str, ...]) -> AbstractAsyncContextManager[Connection]:
         return connect(self.path, "mode=rw", patience=self._patience, pragmas=pragmas, when_damaged=self.mark)

@@ -11,7 +11,7 @@ from hauld.state.sqlite.conflicts import Conflicts
 from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.part import NAMED
 from hauld.state.sqlite.queries import load
-from hauld.state.sqlite.rows import pack, pending_of, text
+from hauld.state.sqlite.rows import pack, pack_flags, pending_of, text
 
 SQL = load("downloads.sql")
 
@@ -91,7 +91,7 @@ def _twins(stored: Sequence[Stored]) -> Iterator[Stored]:
 
 def _stored_columns(stored: Stored) -> tuple[Value, ...]:
     placed = stored.placed
-    flags = None if stored.flags is None else pack(stored.flags)
+    flags = None if stored.flags is None else pack_flags(tuple(stored.flags))
     return stored.item, placed.epoch, placed.key, placed.size, placed.sha256, placed.path, flags, stored.size_differs
 
 

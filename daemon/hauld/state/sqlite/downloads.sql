@@ -55,13 +55,20 @@ UPDATE results SET verdict = coalesce(
 SELECT item FROM results WHERE verdict = 'refused' ORDER BY item;
 
 -- find_placed --
--- What the store reports as durable, where the ledger does not know it as stored yet.
+-- What the store reports as durable, where the ledger does not know it as stored yet, and not as another item's by now.
 INSERT INTO results (item, becomes, size, sha256, path, verdict)
-SELECT items.number, 'completed', ?, ?, ?, 'applied'
+SELECT items.number, 'completed', ?1, ?2, ?3, 'applied'
 FROM accounts
-JOIN folders ON folders.account = accounts.number AND folders.raw = ?
-JOIN items ON items.folder = folders.number AND items.epoch = ? AND items.key = ?
-WHERE accounts.identity = ? AND items.status <> 'completed';
+JOIN folders ON folders.account = accounts.number AND folders.raw = ?4
+JOIN items ON items.folder = folders.number AND items.epoch = ?5 AND items.key = ?6
+WHERE accounts.identity = ?7 AND items.status <> 'completed'
+    AND NOT (
+        items.error_kind IS 'moved' AND EXISTS (
+            SELECT 1 FROM items AS heir INDEXED BY items_mapped
+            WHERE heir.folder = items.folder AND heir.local_path = ?3
+                AND heir.status = 'completed' AND heir.mapped_at IS NOT NULL
+        )
+    );
 
 -- complete_items --
 -- The items are stored. Where the origin had named another size, it is kept beside the true one.
@@ -77,6 +84,7 @@ UPDATE items SET
     error_since = NULL,
     next_retry_at = NULL,
     downloaded_at = :now,
+    mapped_at = NULL,
     updated_at = :now
 FROM results
 WHERE items.number = results.item AND results.verdict = 'applied' AND results.becomes = 'completed';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from hauld.errors import Refused, StaleCursor
@@ -10,12 +11,15 @@ from hauld.state.base import Preview
 from hauld.state.sqlite.connection import Connection, Value
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
-from hauld.state.sqlite.rows import fetching_order, folder_of, pack, pack_trouble, text
+from hauld.state.sqlite.rows import fetching_order, folder_of, pack, pack_flags, pack_trouble, text
 
 SQL = load("folders.sql")
 
 EPOCH_PASSED = "The origin gave the folder's items new identities before this one was downloaded."
 GONE = "The origin had it no more before it was downloaded."
+
+PIECE = 4000
+"""Items that a job comes to want at a time, so that other transactions get their turn in between."""
 
 
 class Folders(Part):
@@ -99,8 +103,20 @@ class Folders(Part):
         return gone
 
     async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:
-        async with self._database.writing() as write:
-            return await write.run(SQL["want_known"], job=job, folder=folder, since=dates.since, before=dates.before)
+        known = await self._database.reader.one(SQL["wants_not_all"], job=job, folder=folder)
+        if known is None:
+            return 0
+        here: dict[str, Value] = {"job": job, "folder": folder, "since": dates.since, "before": dates.before}
+        async with self._database.snapshot() as connection:
+            row = await connection.one(SQL["not_wanted"], **here, epoch=known["epoch"])
+        assert row is not None, "a sum gives a row"
+        numbers = json.loads(row["numbers"])
+        wanted = 0
+        for start in range(0, len(numbers), PIECE):
+            async with self._database.writing() as write:
+                piece = pack(numbers[start : start + PIECE])
+                wanted += await write.run(SQL["want_items"], job=job, folder=folder, numbers=piece)
+        return wanted
 
     async def want_keys(self, job: int, folder: int, epoch: str, keys: Sequence[str]) -> int:
         async with self._database.writing() as write:
@@ -143,4 +159,4 @@ def _folder_columns(account: int, remote: RemoteFolder) -> tuple[Value, ...]:
 
 def _item_columns(item: RemoteItem) -> tuple[Value, ...]:
     skip = None if item.skip is None else text(item.skip)
-    return item.key, item.ordinal, item.size, pack(item.flags), item.date, skip
+    return item.key, item.ordinal, item.size, pack_flags(tuple(item.flags)), item.date, skip

@@ -115,13 +115,13 @@ WHERE items.number = page.item AND (
 );
 
 -- revive_items --
--- What was skipped because the origin no longer had it, or was not known to have it, or because it was excluded, is wanted again
--- now that it is listed.
+-- What was skipped because the origin no longer had it, or was not known to have it, or had it under another key, or because it
+-- was excluded, is wanted again now that it is listed.
 UPDATE items SET
     status = 'pending', retry_count = 0, error_kind = NULL, error_text = NULL, error_since = NULL, updated_at = :now
 FROM page
 WHERE items.number = page.item AND page.skip IS NULL
-    AND items.status = 'skipped' AND items.error_kind IN ('excluded', 'gone', 'epoch', 'lost');
+    AND items.status = 'skipped' AND items.error_kind IN ('excluded', 'gone', 'epoch', 'lost', 'moved');
 
 -- exclude_items --
 -- What waited to be downloaded and is excluded now is skipped with the reason.
@@ -164,17 +164,34 @@ WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL
 -- The whole-folder listing stands here.
 UPDATE folders SET cursor = :cursor, last_sync_at = :now WHERE number = :folder;
 
--- want_known --
--- The job wants what the ledger has of the folder within the dates and the origin still has. Where the counters say that it
--- wants everything there already, no item is looked at: that is how it mostly is when nothing has changed.
+-- wants_not_all --
+-- The folder's epoch, unless the counters say that the job wants everything there already: that is how it mostly is when nothing
+-- has changed.
+SELECT folders.epoch
+FROM folders
+JOIN folder_counters AS known ON known.folder = folders.number
+LEFT JOIN job_counters AS wanted ON wanted.job = :job AND wanted.folder = folders.number
+WHERE folders.number = :folder AND folders.epoch IS NOT NULL AND coalesce(wanted.total, 0) < known.total;
+
+-- not_wanted --
+-- What the ledger has of the epoch within the dates, the origin still has, and the job does not want yet: numbers in order, so that
+-- rows that are written together lie together.
+SELECT json_group_array(number) AS numbers FROM (
+    SELECT items.number FROM items
+    WHERE items.folder = :folder AND items.epoch = :epoch AND items.removed_at IS NULL
+        AND (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before)
+        AND NOT EXISTS (SELECT 1 FROM wants WHERE wants.item = items.number AND wants.job = :job)
+    ORDER BY items.number
+);
+
+-- want_items --
+-- The job wants these of the folder, as far as they are in its epoch and the origin still has them.
 INSERT INTO wants (item, job, folder, outcome)
 SELECT items.number, :job, items.folder, items.status
-FROM folders
-CROSS JOIN folder_counters AS known ON known.folder = folders.number
-LEFT JOIN job_counters AS wanted ON wanted.job = :job AND wanted.folder = folders.number
-CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch
-WHERE folders.number = :folder AND coalesce(wanted.total, 0) < known.total AND items.removed_at IS NULL
-    AND (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before)
+FROM json_each(:numbers) AS given
+CROSS JOIN folders ON folders.number = :folder
+CROSS JOIN items ON items.number = given.value AND items.folder = folders.number AND items.epoch = folders.epoch
+WHERE items.removed_at IS NULL
 ON CONFLICT (item, job) DO NOTHING;
 
 -- want_keys --

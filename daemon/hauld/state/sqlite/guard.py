@@ -17,7 +17,7 @@ from hauld.state.sqlite.schema import refuse_foreign
 
 LEDGER = load("ledger.sql")
 
-ALWAYS_CHECKED = 32 * 1024 * 1024
+CHECKED_AT_ONCE = 32 * 1024 * 1024
 """Bytes; a file up to this size is checked at every start, because that takes no time one would notice."""
 
 
@@ -86,16 +86,16 @@ def reachable(path: Path) -> Iterator[None]:
         ) from error
 
 
-async def examine(path: Path, patience: float, always_checked: int = ALWAYS_CHECKED) -> None:
+async def examine(path: Path, patience: float, checked: int = CHECKED_AT_ONCE) -> bool:
     """Raise ``Fatal`` unless the file is ours, of a schema we know, and sound (``Damaged``); one that is empty is.
 
-    Soundness is checked when the file is small, or when the last daemon did not close it: then its log still lies beside it, or
-    the file itself says so. A large file that was closed in order is trusted, so that a start stays fast; damage in it shows
-    when it is read.
+    A file of up to so many bytes is ``checked`` at once. A larger one is trusted when it was closed in order; damage in it
+    shows when it is read. One that was not, as its log beside it tells or the file itself, is still to be looked through: True.
+    That would take longer than a start may.
     """
     size = size_of(path)
     if size == 0:
-        return
+        return False
     logged = size_of(path.with_name(path.name + "-wal")) > 0
     access = "mode=ro" if logged else "mode=ro&immutable=1"  # the second leaves no files of its own behind
     async with connect(path, access, patience=patience) as database:
@@ -105,20 +105,27 @@ async def examine(path: Path, patience: float, always_checked: int = ALWAYS_CHEC
         [page] = await database.all("PRAGMA page_size")
         if size % page[0] and not logged:
             raise Damaged(path, "its last page is cut short")
-        if size <= always_checked or logged or await is_open(database, path):
-            [finding] = await database.all("PRAGMA quick_check(1)")
-            if finding[0] != "ok":
-                raise Damaged(path, " ".join(finding[0].split()))
+        if size > checked:
+            return logged or await is_doubtful(database, path)
+        await look_through(database, path)
+        return False
 
 
-async def is_open(database: Connection, path: Path) -> bool:
-    """Whether work was begun on the ledger and not ended in order."""
+async def look_through(database: Connection, path: Path) -> None:
+    """Raise ``Damaged`` unless all of the file is sound. It is broken off when the caller is cancelled."""
+    [finding] = await database.all_long(LEDGER["look_through"])
+    if finding[0] != "ok":
+        raise Damaged(path, " ".join(finding[0].split()))
+
+
+async def is_doubtful(database: Connection, path: Path) -> bool:
+    """Whether work was begun on the ledger and not ended in order, now or before it could be looked through."""
     if await database.one("SELECT 1 FROM sqlite_schema WHERE name = 'ledger'") is None:
         return False  # it was written before ledgers knew that
     row = await database.one(LEDGER["ledger"])
     if row is None:
         raise Damaged(path, "it does not tell whether it was closed in order")
-    return bool(row["open"])
+    return bool(row["open"]) or ("doubtful" in row.keys() and bool(row["doubtful"]))  # noqa: SIM118 - a row is no mapping
 
 
 def size_of(path: Path) -> int:

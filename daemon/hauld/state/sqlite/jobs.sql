@@ -112,7 +112,8 @@ WHERE conflicts.item NOT IN (SELECT item FROM purged);
 DELETE FROM conflicts WHERE item IN (SELECT item FROM purged);
 
 -- purge_items --
--- These items are stored no more. What the origin still has can be asked for again; the rest is skipped with the reason.
+-- These items are stored no more. What the origin still has can be asked for again; the rest is skipped with the reason. The plus
+-- has rows looked up by their numbers, and not all of them gone through.
 UPDATE OR ROLLBACK items SET
     status = iif(known.there, 'pending', 'skipped'),
     size = coalesce(json_extract(items.meta, '$.listed_size'), items.size),
@@ -130,11 +131,9 @@ FROM (
     SELECT
         stored.number,
         stored.removed_at IS NULL AND folders.gone_at IS NULL AND stored.epoch IS folders.epoch AS there
-    FROM purged
-    CROSS JOIN items AS stored ON stored.number = purged.item
-    CROSS JOIN folders ON folders.number = stored.folder
+    FROM purged JOIN items AS stored ON stored.number = +purged.item JOIN folders ON folders.number = +stored.folder
 ) AS known
-WHERE items.number = known.number;
+WHERE items.number = +known.number;
 
 -- forget_wants --
 -- The job wants nothing any more. Its counters go whole, in the next statement: nothing is counted down.

@@ -13,16 +13,20 @@ from hauld.state.sqlite.events import Events
 from hauld.state.sqlite.folders import Folders
 from hauld.state.sqlite.jobs import Jobs
 from hauld.state.sqlite.looking import Looking
+from hauld.state.sqlite.remapping import Remapping
 from hauld.state.sqlite.restoring import Restoring
 from hauld.state.sqlite.verifying import Verifying
 
 
-class SqliteState(Jobs, Folders, Downloads, Verifying, Restoring, Looking, Events, Copying):
+class SqliteState(Jobs, Folders, Downloads, Verifying, Restoring, Remapping, Looking, Events, Copying):
     """``SqliteState(path, clock)``; nothing is opened before ``start``."""
 
     async def start(self) -> None:
         """``Fatal``: ``locked`` (another daemon has it), ``schema`` (from the future, or another program's)."""
         await self._database.open(self._clock.now_ms())
+
+    async def look_through(self) -> None:
+        await self._database.look_through()
 
     async def close(self) -> None:
         await self._database.close()

@@ -6,7 +6,15 @@ SELECT ledger.*, stream.id AS stream FROM ledger, stream;
 
 -- open_ledger --
 -- Work begins. It is written even where it says so already, so that from now on there is a log beside the file.
-UPDATE ledger SET open = 1, reconciled = iif(:lost, 0, reconciled);
+UPDATE ledger SET open = 1, reconciled = iif(:lost, 0, reconciled), doubtful = :doubtful;
+
+-- trust_ledger --
+-- The whole file was looked through, and is sound.
+UPDATE ledger SET doubtful = 0;
+
+-- look_through --
+-- What is wrong with the file, the first of it.
+PRAGMA quick_check(1);
 
 -- close_ledger --
 -- Work has ended in order.

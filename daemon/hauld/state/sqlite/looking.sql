@@ -26,8 +26,8 @@ FROM folders LEFT JOIN folder_counters AS counted ON counted.folder = folders.nu
 WHERE folders.account = :account AND ((folders.gone_at IS NULL AND folders.selectable) OR counted.total > 0);
 
 -- items_of_job --
--- Items that a job wants, by number. Each folder and outcome gives its first few from the index, so that a page costs the same
--- however many items there are.
+-- Items that a job wants, by number. Each outcome, or each of one folder, gives its first few from an index, so that a page costs
+-- the same however many items there are. They go through JSON because only a function can look at the row beside it.
 SELECT
     items.*,
     folders.name AS folder_name,
@@ -35,19 +35,30 @@ SELECT
         SELECT json_group_array(json_object('sha256', sha256, 'size', size, 'path', path, 'seen_at', seen_at))
         FROM (SELECT * FROM conflicts WHERE item = items.number ORDER BY seen_at, sha256)
     ) AS conflicts
-FROM items JOIN folders ON folders.number = items.folder
+FROM items CROSS JOIN folders ON folders.number = items.folder
 WHERE items.number IN (
-    SELECT candidates.number
+    SELECT first_few.value
+    FROM json_each(:outcomes) AS outcomes
+    CROSS JOIN json_each((
+        SELECT json_group_array(item) FROM (
+            SELECT item FROM wants INDEXED BY wants_of_job
+            WHERE job = :job AND outcome = outcomes.value AND item > :after
+            ORDER BY item LIMIT :limit
+        )
+    )) AS first_few
+    WHERE :folder IS NULL
+    UNION ALL
+    SELECT first_few.value
     FROM job_counters
     CROSS JOIN folders AS chosen ON chosen.number = job_counters.folder
     CROSS JOIN json_each(:outcomes) AS outcomes
-    CROSS JOIN items AS candidates
-    WHERE job_counters.job = :job AND (:folder IS NULL OR chosen.name = :folder)
-        AND candidates.number IN (
-            SELECT wants.item FROM wants
-            WHERE wants.job = job_counters.job AND wants.folder = job_counters.folder
-                AND wants.outcome = outcomes.value AND wants.item > :after
-            ORDER BY wants.item LIMIT :limit
+    CROSS JOIN json_each((
+        SELECT json_group_array(item) FROM (
+            SELECT item FROM wants INDEXED BY wants_by_outcome
+            WHERE job = :job AND folder = chosen.number AND outcome = outcomes.value AND item > :after
+            ORDER BY item LIMIT :limit
         )
+    )) AS first_few
+    WHERE job_counters.job = :job AND chosen.name = :folder
 )
 ORDER BY items.number LIMIT :limit;

@@ -32,29 +32,31 @@ PIECES = ("-wal", "-shm", "")
 """What a database consists of, by the ends of the names; the file itself comes last."""
 
 
-async def rescue(path: Path, patience: float, now: int, files: Files) -> None:
-    """Leave a sound ledger there, an empty file, or none. ``Fatal`` for one that is from the future or another program's: it is
-    left as it is."""
-    finding = await find_damage(path, patience)
+async def rescue(path: Path, patience: float, now: int, files: Files) -> bool:
+    """Leave a sound ledger there, an empty file, or none; or a large one that is still to be looked through: True. ``Fatal``
+    for one that is from the future or another program's: it is left as it is."""
+    finding, doubtful = await find_damage(path, patience)
     with reachable(path):
         if finding is not None:
             set_aside(path, finding, now, files)
         if size_of(path) == 0:
             await bring_back(path, patience, files)
+    return doubtful
 
 
-async def find_damage(path: Path, patience: float) -> str | None:
-    """What is wrong with the file, by what was found before or shows now; None when it is sound, empty or missing."""
+async def find_damage(path: Path, patience: float) -> tuple[str | None, bool]:
+    """What is wrong with the file, by what was found before or shows now; None when it is sound, empty or missing. And whether
+    it may be damaged all the same, because it is large and was not looked through."""
     marked = read_mark(path)
     try:
-        await examine(path, patience)
+        doubtful = await examine(path, patience)
     except Damaged as damaged:
-        return marked.get("finding", damaged.finding)
+        return marked.get("finding", damaged.finding), False
     if marked:
-        return marked.get("finding", "damage was found before")
+        return marked.get("finding", "damage was found before"), False
     if size_of(path) == 0 and size_of(path.with_name(path.name + "-wal")) > 0:
-        return "it is missing, and its log is there"
-    return None
+        return "it is missing, and its log is there", False
+    return None, doubtful
 
 
 def set_aside(path: Path, finding: str, now: int, files: Files) -> None:
@@ -101,7 +103,7 @@ async def bring_back(path: Path, patience: float, files: Files) -> None:
     """The newest sound copy, in place of the file; nothing when there is none."""
     for copy in copies_of(path):
         try:
-            await examine(copy.path, patience)
+            await examine(copy.path, patience, checked=size_of(copy.path))
         except Fatal as error:
             log.error("a copy cannot be used: %s", error, extra={"event": "state.copy_unsound", "path": str(copy.path)})
             continue

@@ -10,7 +10,7 @@ from hauld.state.sqlite.connection import Value
 from hauld.state.sqlite.downloads import SQL as DOWNLOADS
 from hauld.state.sqlite.part import LEDGER
 from hauld.state.sqlite.queries import load
-from hauld.state.sqlite.rows import pack, text
+from hauld.state.sqlite.rows import pack, pack_flags, text
 
 SQL = load("restoring.sql")
 
@@ -64,4 +64,4 @@ def _folder_columns(place: Place) -> dict[str, Value]:
 def _found_columns(found: Sequence[Found]) -> Iterator[tuple[Value, ...]]:
     for each in found:
         if (placed := each.placed) is not None:
-            yield placed.epoch, placed.key, placed.size, placed.sha256, placed.path, pack(each.flags), each.date
+            yield placed.epoch, placed.key, placed.size, placed.sha256, placed.path, pack_flags(tuple(each.flags)), each.date

@@ -31,13 +31,21 @@ FROM found WHERE true ORDER BY rowid
 ON CONFLICT (folder, epoch, key) DO NOTHING;
 
 -- find_known --
--- What the ledger knows and does not have as stored.
+-- What the ledger knows and does not have as stored. What has moved stays so while the file is another item's.
 INSERT INTO results (item, becomes, size, sha256, path, size_differs, verdict)
 SELECT
     items.number, 'completed', found.size, found.sha256, found.path,
     items.size IS NOT NULL AND items.size <> found.size, 'applied'
 FROM found CROSS JOIN items ON items.folder = :folder AND items.epoch = found.epoch AND items.key = found.key
-WHERE items.status <> 'completed' ORDER BY found.rowid;
+WHERE items.status <> 'completed'
+    AND NOT (
+        items.error_kind IS 'moved' AND EXISTS (
+            SELECT 1 FROM items AS heir INDEXED BY items_mapped
+            WHERE heir.folder = items.folder AND heir.local_path = found.path
+                AND heir.status = 'completed' AND heir.mapped_at IS NOT NULL
+        )
+    )
+ORDER BY found.rowid;
 
 -- find_others --
 -- Files under the key of an item that is stored in another one.

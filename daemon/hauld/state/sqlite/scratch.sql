@@ -69,3 +69,9 @@ CREATE TEMP TABLE found (
     flags TEXT NOT NULL,
     date INTEGER
 );
+
+-- Items that wait, and the stored ones of another epoch that they are.
+CREATE TEMP TABLE pairs (
+    item INTEGER PRIMARY KEY ON CONFLICT IGNORE,
+    stored INTEGER NOT NULL UNIQUE ON CONFLICT IGNORE
+);

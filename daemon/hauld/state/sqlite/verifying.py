@@ -22,7 +22,8 @@ class Verifying(Part):
         return [stored_of(row) for row in rows]
 
     async def paths(self, folder: int) -> Set[str]:
-        return {row["path"] for row in await self._database.reader.all(SQL["paths_of_folder"], folder=folder)}
+        async with self._database.snapshot() as connection:  # nobody who looks is to wait until all of it was read
+            return {row["path"] for row in await connection.all(SQL["paths_of_folder"], folder=folder)}
 
     async def confirm(self, items: Sequence[tuple[int, str]]) -> None:
         async with self._database.writing() as write:
