@@ -170,6 +170,8 @@ def settings_of(account: AccountConfig) -> AccountSettings:
         host=account.host,
         user=account.user,
         connections=account.connections,
+        batch_items=account.batch_items,
+        batch_bytes=account.batch_size,
         folders=account.folders,
         exclude=account.exclude,
         intervals=intervals,

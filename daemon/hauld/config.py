@@ -118,6 +118,8 @@ class AccountConfig:
     credential: Annotated[str | None, CREDENTIAL] = None
     keyring: KeyringConfig | None = None
     connections: Annotated[int, number(1, 32)] = 3
+    batch_items: Annotated[int, number(1, 1000)] = 500
+    batch_size: Annotated[int | None, SIZE_OR_NONE] = None
     folders: Annotated[tuple[str, ...], SOME_GLOBS] = ("*",)
     exclude: Annotated[tuple[str, ...], GLOBS] = ()
     max_message_size: Annotated[int | None, SIZE_OR_NONE] = None

@@ -241,6 +241,8 @@ def test_everything_that_can_be_said_of_an_account_is_kept(tmp_path):
         allow_plaintext = true
         password_command = ["pass", "show", "mail/work"]
         connections = 8
+        batch_items = 20
+        batch_size = "1 MiB"
         folders = ["INBOX", "Projects/*"]
         exclude = ["Trash"]
         max_message_size = "25 MB"
@@ -252,6 +254,7 @@ def test_everything_that_can_be_said_of_an_account_is_kept(tmp_path):
     assert (account.tls, account.allow_plaintext, account.port) == ("none", True, 143)
     assert (account.password_command, account.keyring) == (("pass", "show", "mail/work"), None)
     assert (account.connections, account.max_message_size, account.timeout) == (8, 25_000_000, 90)
+    assert (account.batch_items, account.batch_size) == (20, 1 << 20)
     assert (account.folders, account.exclude) == (("INBOX", "Projects/*"), ("Trash",))
     assert account.schedule == Schedule(inbox=60)
 

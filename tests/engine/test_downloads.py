@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,22 @@ async def test_everything_the_server_lists_is_stored_once(tmp_path: Path) -> Non
         assert (job.progress.total_items, job.progress.downloaded_items) == (730, 730)
         everything = [body for box in honest.mailboxes.values() for body in box.messages.values()]
         assert engine.bodies() == sorted(everything)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [({"batch_items": 3}, 3), ({"batch_bytes": 500}, 2)], ids=["three items", "500 bytes"]
+)
+async def test_no_more_is_asked_for_at_once_than_the_account_allows(tmp_path: Path, limits: dict[str, int], most: int) -> None:
+    async with (
+        ScriptedServer(Honest({b"INBOX": mailbox(10)})) as server,
+        running(tmp_path, server.source(), connections=1) as engine,
+    ):
+        account = engine.supervisor.accounts["a"]
+        account.settings = replace(account.settings, **limits)
+        job = await engine.finish()
+        assert job.progress.downloaded_items == 10
+        asked = [re.findall(rb"\d+", command.split()[2]) for command in server.asked("UID FETCH") if b"PEEK" in command]
+        assert [int(uids[-1]) - int(uids[0]) + 1 for uids in asked] == [most] * (10 // most) + [10 % most] * (10 % most > 0)
 
 
 async def test_P1_a_message_left_out_of_one_answer_is_asked_for_again_singly_in_the_same_run(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
@@ -88,8 +90,16 @@ class Downloader:
         stored = self.stored
         remaining = (await self._state.counters(self._job.number)).remaining
         claimed = self._account.claimed - self.in_progress
-        batch_bytes = max(1, self._workshop.budget.limit // (2 * self._account.settings.connections))
-        plan = Plan(self._state, self._job.number, list(self._comparison.folders.values()), self._account.claimed, batch_bytes)
+        settings = self._account.settings
+        share = max(1, self._workshop.budget.limit // (2 * settings.connections))
+        plan = Plan(
+            self._state,
+            self._job.number,
+            list(self._comparison.folders.values()),
+            self._account.claimed,
+            batch_items=settings.batch_items,
+            batch_bytes=min(share, settings.batch_bytes or share),
+        )
         this = _Pass(plan)
         name = f"job {self._job.id}"
         await crew(
@@ -206,7 +216,7 @@ class Downloader:
     def _setback(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected, this: _Pass) -> Setback:
         if isinstance(outcome, Rejected):
             return Setback(item.number, outcome.kind, outcome.reason, final=True, skip=outcome.skip)
-        asked = replace(item, retry_count=item.retry_count + 1)
+        asked = msgspec.structs.replace(item, retry_count=item.retry_count + 1)
         if asked.retry_count < self._attempts:
             this.plan.again(folder, asked)
         else:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from hauld.model import Folder, PendingItem
 from hauld.state.base import State
 
-BATCH_ITEMS = 500
 ROWS = 2000
 """Rows read from the ledger at a time."""
 
@@ -38,11 +37,14 @@ def reckoned(item: PendingItem) -> int:
 class Plan:
     """Hands out batches, each pending item once; safe to ask from several workers at once."""
 
-    def __init__(self, state: State, job: int, folders: Sequence[Folder], claimed: Set[int], batch_bytes: int) -> None:
+    def __init__(
+        self, state: State, job: int, folders: Sequence[Folder], claimed: Set[int], *, batch_items: int, batch_bytes: int
+    ) -> None:
         self._state = state
         self._job = job
         self._folders = deque(folders)
         self._claimed = claimed
+        self._batch_items = batch_items
         self._batch_bytes = batch_bytes
         self._rows: deque[PendingItem] = deque()
         self._below: int | None = None
@@ -91,7 +93,7 @@ class Plan:
     def _cut(self) -> tuple[PendingItem, ...]:
         items: list[PendingItem] = []
         size = 0
-        while self._rows and len(items) < BATCH_ITEMS:
+        while self._rows and len(items) < self._batch_items:
             item = self._rows[0]
             if item.number in self._claimed:
                 self._rows.popleft()
