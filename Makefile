@@ -2,7 +2,7 @@
 # make test     everything a change must pass: lint, types, tests, coverage
 # make crash    kill hauld, fail its disk and cut its power wherever it changes anything (a quarter of an hour)
 # make fuzz     a million responses of hostile servers, and 100,000 calls of hostile clients
-# make bench    import speed next to mbsync (apt-get install isync)
+# make bench    speed and memory, next to mbsync (apt-get install isync): some 18 minutes; BENCH=import for one scenario
 # make lint     ruff and mypy alone
 # make clean    remove all that make has made
 #
@@ -11,6 +11,7 @@
 
 SHELL := /bin/bash
 PYTHON ?= python3
+BENCH ?= --all
 
 # as a variable, because it then holds for what builds the package, too
 export PIP_CONSTRAINT := constraints.txt
@@ -26,7 +27,7 @@ demo: .venv/demo.stamp
 	@.venv/bin/hauld demo
 
 test: lint dovecot compiler
-	.venv/bin/pytest -q -n 2 --cov --cov-report=term
+	.venv/bin/pytest -q -n 2 --dist worksteal --cov --cov-report=term
 
 lint: .venv/test.stamp
 	.venv/bin/ruff check .
@@ -41,7 +42,7 @@ fuzz: .venv/test.stamp
 	.venv/bin/python tests/fuzz/door.py --count 100000
 
 bench: .venv/test.stamp dovecot
-	.venv/bin/python tests/bench/import_speed.py
+	.venv/bin/python tests/bench/run.py $(BENCH)
 
 dovecot:
 	@tests/support/provide-dovecot

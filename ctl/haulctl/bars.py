@@ -35,14 +35,21 @@ NOTHING_RUNS = "Nothing runs. Watching for what comes; Ctrl-C ends that."
 @contextmanager
 def view() -> Iterator[View]:
     """What suits stderr."""
+    with place_for_bars() as live:
+        yield PlainLines() if live is None else Bars(live)
+
+
+@contextmanager
+def place_for_bars() -> Iterator[Live | None]:
+    """Where bars move, on stderr; None where lines suit it better."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield PlainLines()
+        yield None
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True) as live:
-        yield Bars(live)
+        yield live
 
 
 class PlainLines:

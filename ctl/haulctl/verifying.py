@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +13,7 @@ import click
 
 from haulapi.calls import Verification, VerifiedFolder
 from haulapi.faults import Exit
+from haulctl.bars import place_for_bars
 from haulctl.show import WIDEST_TEXT
 from haulctl.table import Cell, Column, render
 from haulctl.words import ago, count, counted, duration, parse, percent, size, visible
@@ -116,14 +115,8 @@ class View(Protocol):
 @contextmanager
 def view() -> Iterator[View]:
     """What suits stderr."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield PlainLines()
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True) as live:
-        yield Bar(live)
+    with place_for_bars() as live:
+        yield PlainLines() if live is None else Bar(live)
 
 
 class PlainLines:
