@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections import deque
@@ -50,6 +51,16 @@ def place_for_bars() -> Iterator[Live | None]:
 
     with Live(console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True) as live:
         yield live
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until a picture is whole: after half of one, the cursor is not where the next one is drawn from."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class PlainLines:
@@ -124,12 +135,14 @@ class Bars:
 
         self._paces = {job.id: self._paces.get(job.id) or Paces() for job, _ in seen}
         drawings = [drawing(job, folders, self._paces[job.id].of(folders)) for job, folders in seen]
-        self._live.update(Group(*drawings) if drawings else Text(NOTHING_RUNS, style="bright_black"), refresh=True)
+        with uninterrupted():
+            self._live.update(Group(*drawings) if drawings else Text(NOTHING_RUNS, style="bright_black"), refresh=True)
 
     def say(self, sentence: str) -> None:
         from rich.text import Text
 
-        self._live.console.print(Text(words.visible(sentence)))
+        with uninterrupted():
+            self._live.console.print(Text(words.visible(sentence)))
 
 
 def drawing(job: Job, folders: Sequence[Folder], rates: Mapping[str, float] | None = None) -> RenderableType:

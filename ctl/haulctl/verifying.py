@@ -13,7 +13,7 @@ import click
 
 from haulapi.calls import Verification, VerifiedFolder
 from haulapi.faults import Exit
-from haulctl.bars import place_for_bars
+from haulctl.bars import place_for_bars, uninterrupted
 from haulctl.show import WIDEST_TEXT
 from haulctl.table import Cell, Column, render
 from haulctl.words import ago, count, counted, duration, parse, percent, size, visible
@@ -159,7 +159,8 @@ class Bar:
         )
         if told := _told(found):
             grid.add_row(Text(told, style="red"))
-        self._live.update(grid, refresh=True)
+        with uninterrupted():
+            self._live.update(grid, refresh=True)
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------
