@@ -106,9 +106,9 @@ async def test_an_index_tells_date_and_flags_and_its_last_line_counts(started: S
 
 async def test_an_index_is_what_a_person_can_read(started: Start, tmp_path: Path) -> None:
     store = await started()
-    place = await store.prepare(IDENTITY, "work", ARCHIVE, None)
+    place = await store.prepare(IDENTITY, "mine", ARCHIVE, None)
     await stored(store, staged(store, place, "7.1", TEXT, flags=["\\Seen"]))
-    assert place.directory == "index/work/Archive%2F2024.json"
+    assert place.directory == "index/mine/Archive%2F2024.json"
     facts, item = map(json.loads, (tmp_path / "mail" / place.directory).read_text().splitlines())
     assert (facts["identity"], facts["path"]) == (IDENTITY, ["Archive", "2024"])
     assert (item["key"], item["size"], item["flags"]) == ("7.1", len(TEXT), ["\\Seen"])

@@ -319,11 +319,11 @@ async def test_of_two_files_of_an_item_one_is_the_item_and_the_other_nobodys(
 
 async def test_what_is_set_aside_is_where_its_folder_says(root: Path, started: Callable) -> None:
     store = await started(root)
-    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    place = await store.prepare(IDENTITY, "mine", INBOX, None)
     [placed] = await stored(store, staged(store, place, "7.1", b"one"))
-    [file] = (root / "work/INBOX/cur").iterdir()
-    assert await store.set_aside(placed.path) == f".haul/aside/work/INBOX/cur/{file.name}"
-    assert (root / f".haul/aside/work/INBOX/cur/{file.name}").read_bytes() == b"one"
+    [file] = (root / "mine/INBOX/cur").iterdir()
+    assert await store.set_aside(placed.path) == f".haul/aside/mine/INBOX/cur/{file.name}"
+    assert (root / f".haul/aside/mine/INBOX/cur/{file.name}").read_bytes() == b"one"
 
 
 async def test_L18_what_is_on_another_device_is_set_aside_by_a_copy(root: Path, started: Callable) -> None:
@@ -419,13 +419,13 @@ async def test_a_bulk_import_looks_through_a_folder_once(
     root: Path, started: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await started(root)
-    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    place = await store.prepare(IDENTITY, "mine", INBOX, None)
     looks = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
     for group in range(5):
         await stored(store, *(staged(store, place, f"7.{group * 10 + n}", b"x") for n in range(10)))
-    assert sorted(looks) == [f"{root}/work/INBOX/cur", f"{root}/work/INBOX/new"]
+    assert sorted(looks) == [f"{root}/mine/INBOX/cur", f"{root}/mine/INBOX/new"]
 
 
 async def test_L14_a_sidecar_that_was_being_written_is_swept(root: Path, started: Callable) -> None:

@@ -5,7 +5,7 @@
 last.
 
     root/.haul/                          the lock, the stage, what was set aside
-    root/index/work/INBOX.json           what a folder holds: the place of the folder
+    root/index/mine/INBOX.json           what a folder holds: the place of the folder
     root/9f/86/9f86d081...0a08.eml       a message, bytes exactly as they came
     root/9f/86/9f86d081...0a08.eml.zst   or compressed
 

@@ -1,8 +1,8 @@
 r"""What each folder of a content-addressed store holds: an index, which is a file that only grows, a line for each item.
 
-    root/index/work/INBOX.json
+    root/index/mine/INBOX.json
 
-    {"identity":"imap://me@example.org","account":"work","raw":"SU5CT1g=","path":["INBOX"],"kind":"inbox","check":"5f0c9d1e"}
+    {"identity":"imap://me@example.org","account":"mine","raw":"SU5CT1g=","path":["INBOX"],"kind":"inbox","check":"5f0c9d1e"}
     {"epoch":"7","key":"7.1","sha256":"9f86d081...","size":4,"date":1700000000000,"flags":["\\Seen"],"check":"1c291ca3"}
 
 The first line says whose it is; one like it may come again when the folder is shown under another name. Of two lines about
