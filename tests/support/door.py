@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from hauld.engine.events import EventLog
 from hauld.errors import Refused
 from hauld.model import Event
 from hauld.rpc.server import Limits, Server, serve
+from support.beside import beside
 
 
 def job(**changes: Any) -> Job:
@@ -372,33 +372,5 @@ def serving(path: Path, answers: Answers, **more: Any) -> AbstractAsyncContextMa
 @contextmanager
 def daemon(path: Path, answers: Answers, limits: Limits | None = None) -> Iterator[None]:
     """The door in a thread of its own, for a test that speaks to it as another program would."""
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    leave = asyncio.Event()
-    trouble: list[BaseException] = []
-
-    async def live() -> None:
-        async with serving(path, answers, limits=limits):
-            ready.set()
-            await leave.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(live())
-        except BaseException as error:
-            trouble.append(error)
-        finally:
-            ready.set()
-            loop.close()
-
-    thread = threading.Thread(target=run, name="door")
-    thread.start()
-    ready.wait()
-    try:
-        if trouble:
-            raise trouble[0]
+    with beside(lambda: serving(path, answers, limits=limits), "door"):
         yield
-    finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(leave.set)
-        thread.join()

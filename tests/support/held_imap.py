@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from support.beside import beside
 from support.scripted_imap import Client, Command, Honest, Mailbox, Script, ScriptedServer, is_in
 
 PATIENCE = 30.0
@@ -64,33 +65,5 @@ def account(honest: Honest, server: ScriptedServer) -> dict[str, object]:
 @contextmanager
 def served(script: Script) -> Iterator[ScriptedServer]:
     """The server, playing the script in a thread of its own."""
-    server = ScriptedServer(script)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    leave = asyncio.Event()
-    trouble: list[BaseException] = []
-
-    async def live() -> None:
-        async with server:
-            ready.set()
-            await leave.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(live())
-        except BaseException as error:
-            trouble.append(error)
-        finally:
-            ready.set()
-            loop.close()
-
-    thread = threading.Thread(target=run, name="scripted server")
-    thread.start()
-    ready.wait()
-    try:
+    with beside(lambda: ScriptedServer(script), "scripted server") as server:
         yield server
-    finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(leave.set)
-        thread.join()
-        if trouble:
-            raise trouble[0]
