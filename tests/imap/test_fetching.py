@@ -62,6 +62,16 @@ def test_P40_a_set_names_what_is_wanted_and_nothing_else(uids):
     assert {uid for uid in range(62) if is_in(uid, uid_set(block))} == uids
 
 
+async def test_P28_a_body_in_a_second_list_of_one_response_is_nobodys():
+    honest = inbox(2)
+    answering(honest, b"* 1 FETCH (UID 1 BODY[] {6}\r\nbody 1)\r * 2 FETCH (UID 2 BODY[] {6}\r\nbody 2)\r\n")
+    async with ScriptedServer(honest) as server:
+        sink = MemorySink()
+        outcomes = await outcomes_of(server, [1, 2], sink)
+    assert body_of(outcomes[1]) == b"body 1"
+    assert isinstance(outcomes[2], Missing)
+
+
 async def test_several_commands_are_under_way_at_once():
     honest = inbox(1000)
     async with ScriptedServer(honest) as server:

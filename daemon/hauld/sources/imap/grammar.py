@@ -271,9 +271,9 @@ class _Response:
         self.collected = 0
 
     def expects_body(self) -> bool:
-        """Whether the value that comes next is a message's body."""
+        """Whether the value that comes next is a message's body. Only the first list of a response tells of its message."""
         items = self.open_lists[-1]
-        if self.name != "FETCH" or len(self.open_lists) != 2 or len(items) % 2 == 0:
+        if self.name != "FETCH" or len(self.open_lists) != 2 or len(self.values) != 1 or len(items) % 2 == 0:
             return False
         name = items[-1]
         return isinstance(name, bytes) and name.upper() == b"BODY[]"
