@@ -226,12 +226,14 @@ FOLDER_ORDER = tuple(FolderKind)
 @dataclass(frozen=True)
 class RemoteFolder:
     """A folder as the origin lists it. ``raw`` is its name in the origin's own bytes and the only key; ``path`` are the
-    decoded components of its display name, ``name`` these joined by ``/``."""
+    decoded components of its display name, ``name`` these joined by ``/``; ``cursor`` is where a listing would end now, if the
+    origin has told."""
 
     raw: bytes
     path: tuple[str, ...]
     kind: FolderKind = FolderKind.OTHER
     selectable: bool = True
+    cursor: bytes | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -278,8 +280,7 @@ class ItemStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True)
-class RemoteItem:
+class RemoteItem(msgspec.Struct, frozen=True):
     """An item as the origin lists it. ``ordinal`` grows with age within an epoch (the UID); ``date`` is Unix milliseconds
     (INTERNALDATE) or None where the origin's makes no sense; ``skip`` is a reason not to download it."""
 
@@ -368,6 +369,10 @@ class Item:
 # --- bytes on their way --------------------------------------------------------------------------------------------
 
 
+OVERLAP = 4096
+"""Bytes that are fetched a second time where a fetch goes on inside an item, and compared: what goes on may not be the same."""
+
+
 class Body(Protocol):
     """All bytes of one item, staged; what it holds is the store's business."""
 
@@ -402,21 +407,43 @@ class Writer(Protocol):
         ...
 
 
+class PartWriter(Writer, Protocol):
+    """A writer that goes on where an earlier one of the same item was left, and keeps what it has when it is left itself. What
+    is written is made durable and remembered as it comes, so that a kill costs little of it."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the item are there from before: the first to write is the one behind them."""
+        ...
+
+    @property
+    def tail(self) -> bytes:
+        """The last of these bytes, ``OVERLAP`` of them, or all where there are fewer."""
+        ...
+
+    def leave(self) -> None:
+        """The connection went: keep what has come. Does nothing after ``finish`` or ``discard``."""
+        ...
+
+
 class Sink(Protocol):
-    """Where a source puts what it fetches."""
+    """Where a source puts what it fetches of one folder in one epoch."""
 
     def open(self, key: str, size: int) -> Writer:
         """A writer for one item of ``size`` bytes as announced."""
         ...
 
+    async def resume(self, key: str, size: int) -> PartWriter | None:
+        """A writer for a large item of exactly ``size`` bytes that may come in several fetches. None where the item has to
+        come in one. Raises ``Transient`` (kind ``disk``)."""
+        ...
+
 
 class Want(msgspec.Struct, frozen=True):
-    """One item to fetch. ``size`` as listed, or None; ``offset`` and ``validator`` resume inside an item."""
+    """One item to fetch. ``size`` as listed, or None."""
 
     key: str
     size: int | None = None
-    offset: int = 0
-    validator: str | None = None
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -484,8 +511,7 @@ class Deposit(msgspec.Struct, frozen=True):
     date: int | None = None
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True):
     """One item that is durable under its final name. ``path`` is directory + unique part, relative to the store's root."""
 
     identity: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Twin, Want
+from hauld.model import OVERLAP, Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Twin, Want
 from hauld.sources.base import Session, Source
 
 LETTERS = [
@@ -90,6 +90,21 @@ class SourceContract:
                 outcomes = await fetched(session, folder, epoch, [item.key for item in items], sink)
                 assert sorted(outcome.key for outcome in outcomes) == sorted(item.key for item in items)
                 assert sorted(body_of(outcome) for outcome in outcomes) == sorted(origin.contents[folder.name])
+                assert not sink.unfinished
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    async def test_an_item_is_gone_on_with_behind_what_is_there_of_it(self, origin: Origin, share: float) -> None:
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                epoch, items = await items_of(session, folder)
+                whole = await fetched(session, folder, epoch, [item.key for item in items])
+                bodies = {outcome.key: body_of(outcome) for outcome in whole}
+                sink = MemorySink()
+                sink.left = {key: body[: int(share * len(body))] for key, body in bodies.items()}
+                wants = [Want(item.key, item.size) for item in items]
+                outcomes = [outcome async for some in session.fetch(folder, epoch, wants, sink) for outcome in some]
+                assert {outcome.key: body_of(outcome) for outcome in outcomes} == bodies
+                assert len(outcomes) == len(bodies)
                 assert not sink.unfinished
 
     @pytest.fixture
@@ -306,9 +321,10 @@ def body_of(outcome: Outcome | Twin) -> bytes:
 
 class MemorySink:
     """Keeps what it is given. ``slow``: asks to wait after every write; ``stuck``: for ever; ``broken``: the disk is full.
-    ``reached`` is set by the first write."""
+    ``reached`` is set by the first write. What ``left`` has by key is where ``resume`` goes on, and where it is left again."""
 
     def __init__(self, *, slow: bool = False, stuck: bool = False, broken: bool = False) -> None:
+        self.left: dict[str, bytes] = {}
         self.slow = slow
         self.stuck = stuck
         self.broken = broken
@@ -320,9 +336,14 @@ class MemorySink:
         self.writers.append(MemoryWriter(self, key, size))
         return self.writers[-1]
 
+    async def resume(self, key: str, size: int) -> MemoryWriter:
+        writer = self.open(key, size)
+        writer.begin(self.left.pop(key, b""))
+        return writer
+
     @property
     def unfinished(self) -> list[MemoryWriter]:
-        """Writers neither finished nor discarded."""
+        """Writers neither finished, left nor discarded."""
         return [writer for writer in self.writers if not (writer.finished or writer.discarded)]
 
 
@@ -333,9 +354,17 @@ class MemoryWriter:
         self.key = key
         self.announced = announced
         self.data = bytearray()
+        self.offset = 0
+        self.tail = b""
         self.finished = False
         self.discarded = False
         self._sink = sink
+
+    def begin(self, data: bytes) -> None:
+        """Go on behind these bytes."""
+        self.data += data
+        self.offset = len(data)
+        self.tail = data[-OVERLAP:]
 
     @property
     def size(self) -> int:
@@ -361,6 +390,11 @@ class MemoryWriter:
 
     def discard(self) -> None:
         self.discarded = self.discarded or not self.finished
+
+    def leave(self) -> None:
+        if not (self.finished or self.discarded):
+            self.discarded = True
+            self._sink.left[self.key] = bytes(self.data)
 
     def _expect_open(self) -> None:
         assert not self.finished, "after finish"

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from hauld.errors import Fatal, ItemRejected
-from hauld.model import Deposit, FolderKind, Place, Placed, RemoteFolder, Writer
+from hauld.model import OVERLAP, Deposit, FolderKind, PartWriter, Place, Placed, RemoteFolder, Writer
 from hauld.stores.base import Store
 
 StoreFactory = Callable[[], Store]
@@ -67,6 +68,24 @@ async def write_all(writer: Writer, chunk: bytes, times: int) -> None:
             ready = asyncio.Event()
             writer.when_ready(ready.set)
             await ready.wait()
+
+
+HALF = bytes(range(256)) * 2000
+
+
+async def resumed(store: Store, place: Place, *, epoch: str = "7", key: str = "7.1", size: int = 1_000_000) -> PartWriter:
+    """A writer for a large item; there is nobody else at it."""
+    writer = await store.sink(place, epoch).resume(key, size)
+    assert writer is not None
+    return writer
+
+
+async def leave_part(store: Store, place: Place, *, key: str = "7.1") -> None:
+    """Half of an item, left."""
+    writer = await resumed(store, place, key=key)
+    assert writer.offset == 0
+    await write_all(writer, HALF, 1)
+    writer.leave()
 
 
 class StoreContract:
@@ -150,11 +169,116 @@ class StoreContract:
         [placed] = await stored(store, Deposit(inbox, "7", "7.1", body))
         assert await store.read(placed.path) == b"abc"
 
+    # --- parts of large items ---
+
+    async def test_a_part_that_was_left_is_gone_on_with_at_the_byte(
+        self, store: Store, inbox: Place, store_factory: StoreFactory
+    ) -> None:
+        await leave_part(store, inbox)
+        writer = await resumed(store, inbox)
+        assert (writer.offset, writer.tail) == (len(HALF), HALF[-OVERLAP:])
+        writer.write(b"more")
+        writer.leave()
+        await store.close()
+        again = store_factory()
+        await again.start()
+        assert list(await again.recover()) == []
+        await again.settle()
+        writer = await resumed(again, inbox)
+        assert (writer.offset, writer.tail) == (len(HALF) + 4, (HALF + b"more")[-OVERLAP:])
+        writer.write(b"rest")
+        [placed] = await stored(again, Deposit(inbox, "7", "7.1", writer.finish()))
+        assert await again.read(placed.path) == HALF + b"morerest"
+        assert placed.sha256 == hashlib.sha256(HALF + b"morerest").hexdigest()
+        assert (await resumed(again, inbox)).offset == 0
+        await again.close()
+
+    async def test_a_store_that_is_closed_keeps_the_parts_that_are_being_written(
+        self, store: Store, inbox: Place, store_factory: StoreFactory
+    ) -> None:
+        writer = await resumed(store, inbox)
+        await write_all(writer, HALF, 1)
+        await store.close()
+        writer.leave()
+        again = store_factory()
+        await again.start()
+        assert list(await again.recover()) == []
+        assert (await resumed(again, inbox)).offset == len(HALF)
+        await again.close()
+
+    async def test_a_part_is_of_exactly_one_item(self, store: Store, inbox: Place) -> None:
+        await leave_part(store, inbox)
+        await leave_part(store, inbox, key="7.2")
+        other = await store.prepare(IDENTITY, "work", RemoteFolder(b"other", ("other",)), None)
+        foreign = await store.prepare("imap:you@mail.example.org", "work", INBOX, None)
+        for place, key in ((inbox, "7.3"), (other, "7.1"), (foreign, "7.1")):
+            assert (await resumed(store, place, key=key)).offset == 0
+        assert (await resumed(store, inbox)).offset == len(HALF)
+
+    @pytest.mark.parametrize("change", [{"size": 1_000_001}, {"epoch": "8", "key": "8.1"}, {"epoch": "8"}], ids=str)
+    async def test_a_part_of_another_size_or_epoch_is_not_used_and_goes(
+        self, store: Store, inbox: Place, store_factory: StoreFactory, change: dict[str, object]
+    ) -> None:
+        await leave_part(store, inbox)
+        await store.close()
+        again = store_factory()
+        await again.start()
+        writer = await resumed(again, inbox, **change)  # type: ignore[arg-type]
+        assert (writer.offset, writer.tail) == (0, b"")
+        assert (await resumed(again, inbox)).offset == 0
+        await again.close()
+
+    async def test_a_part_that_is_discarded_is_gone_before_or_after_it_is_finished(self, store: Store, inbox: Place) -> None:
+        for finished in (False, True):
+            await leave_part(store, inbox)
+            writer = await resumed(store, inbox)
+            if finished:
+                writer.finish().discard()
+            else:
+                writer.discard()
+            again = await resumed(store, inbox)
+            assert again.offset == 0
+            again.leave()
+
+    async def test_a_part_that_somebody_is_writing_is_nobody_else_s(self, store: Store, inbox: Place) -> None:
+        writer = await resumed(store, inbox)
+        assert await store.sink(inbox, "7").resume("7.1", 1_000_000) is None
+        await write_all(writer, HALF, 1)
+        await store.recover()
+        await store.settle()
+        [placed] = await stored(store, Deposit(inbox, "7", "7.1", writer.finish()))
+        assert await store.read(placed.path) == HALF
+
+    async def test_a_small_item_of_a_folder_s_sink_is_staged_as_any_other(self, store: Store, inbox: Place) -> None:
+        writer = store.sink(inbox, "7").open("7.1", 3)
+        writer.write(b"abc")
+        [placed] = await stored(store, Deposit(inbox, "7", "7.1", writer.finish()))
+        assert await store.read(placed.path) == b"abc"
+
     # --- commits and crashes ---
 
     async def test_a_commit_left_in_order_is_not_reported_again(self, store: Store, inbox: Place) -> None:
         await stored(store, staged(store, inbox, "7.1", b"one"))
         assert list(await store.recover()) == []
+
+    async def test_a_group_that_was_written_beforehand_is_stored_like_any_other(self, store: Store, inbox: Place) -> None:
+        group = [staged(store, inbox, f"7.{uid}", b"%d" % uid, date=1_000_000_000_000) for uid in range(1, 9)]
+        async with store.commit(group[:4]) as first:
+            await store.write(group[4:])
+            assert {item.key for item in items_in(store)} == {item.key for item in first}, "what is only written is not stored"
+        second = await stored(store, *group[4:])
+        assert [await store.read(item.path) for item in (*first, *second)] == [b"%d" % uid for uid in range(1, 9)]
+        assert list(await store.recover()) == []
+
+    async def test_L14_what_was_written_beforehand_and_given_up_is_swept(self, store: Store, inbox: Place, root: Path) -> None:
+        group = [staged(store, inbox, f"7.{uid}", b"%d" % uid) for uid in range(1, 9)]
+        await store.write(group)
+        assert list(await store.recover()) == []
+        for deposit in group[:4]:
+            deposit.body.discard()
+        assert list(await store.recover()) == []
+        assert len(await stored(store, *group[4:])) == 4, "a recovery takes nothing that is still wanted"
+        assert os.listdir(root / ".haul/stage") == []
 
     async def test_a_group_whose_rows_failed_is_reported_until_settled(self, store: Store, inbox: Place) -> None:
         with pytest.raises(RowsFailed):
@@ -337,7 +461,7 @@ class StoreContract:
             seen = found[item.folder, item.key]
             assert seen.placed is not None
             assert (seen.path, seen.size) == (item.path, item.size)
-            assert item == replace(seen.placed, sha256=item.sha256)
+            assert item == structs.replace(seen.placed, sha256=item.sha256)
             assert item.sha256.startswith(seen.placed.sha256)
             assert len(seen.placed.sha256) >= 32
         assert set(found[b"INBOX", "7.1"].flags) == {"\\Seen", "\\Flagged"}

@@ -22,7 +22,7 @@ class TestImap(SourceContract):
     @pytest.fixture
     async def origin(self, cutter) -> AsyncIterator[Origin]:
         async with ScriptedServer(honest(Honest, cutter)) as server:
-            yield Origin(server.source(), CONTENTS)
+            yield Origin(server.source(window=300), CONTENTS)
 
     @pytest.fixture
     async def doubling(self, cutter) -> AsyncIterator[Origin]:

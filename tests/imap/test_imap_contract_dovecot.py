@@ -26,5 +26,5 @@ class TestDovecot(SourceContract):
         async def secret() -> str:
             return mail_user.password
 
-        options = ImapOptions("localhost", mail_user.name, dovecot.tls_port, ca_file=dovecot.certificate)
+        options = ImapOptions("localhost", mail_user.name, dovecot.tls_port, ca_file=dovecot.certificate, window=100_000)
         return Origin(ImapSource(options, secret), CONTENTS)

@@ -438,10 +438,15 @@ class Honest:
         """Details, the beginning or the body of one message."""
         if b"FLAGS" in items:
             return self.details(mailbox, number, uid)
-        if part := re.search(rb"BODY\.PEEK\[\]<0\.(\d+)>", items):
-            head = mailbox.messages[uid][: int(part[1])]
-            return b"* %d FETCH (UID %d BODY[]<0> " % (number, uid) + literal(head) + b")\r\n"
+        if part := re.search(rb"BODY\.PEEK\[\]<(\d+)\.(\d+)>", items):
+            return self.part(mailbox, number, uid, int(part[1]), int(part[2]))
         return self.body(mailbox, number, uid)
+
+    def part(self, mailbox: Mailbox, number: int, uid: int, start: int, length: int) -> bytes:
+        """Some bytes of one message."""
+        body = mailbox.messages[uid]
+        head = b"* %d FETCH (UID %d RFC822.SIZE %d BODY[]<%d> " % (number, uid, len(body), start)
+        return head + literal(body[start : start + length]) + b")\r\n"
 
     def details(self, mailbox: Mailbox, number: int, uid: int) -> bytes:
         """What a listing is told of one message."""
@@ -487,6 +492,6 @@ def is_in(uid: int, uid_set: bytes) -> bool:
     """Whether a set like ``1,5:7`` names the UID."""
     for run in uid_set.split(b","):
         first, _, last = run.partition(b":")
-        if int(first) <= uid <= int(last or first):
+        if int(first) <= uid and (last == b"*" or uid <= int(last or first)):
             return True
     return False

@@ -31,8 +31,9 @@ class Session(Protocol):
         """Whether the conversation can go on; False after any error."""
         ...
 
-    def folders(self) -> AsyncGenerator[RemoteFolder, None]:
-        """Every folder of the account, once each, in any order."""
+    def folders(self, *, cursors: bool = False) -> AsyncGenerator[RemoteFolder, None]:
+        """Every folder of the account, once each, in any order. With ``cursors``, with its cursor where the origin tells it
+        along: one that is equal to the cursor of an earlier listing proves that nothing changed."""
         ...
 
     def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncGenerator[Page, None]:

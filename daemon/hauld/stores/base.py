@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from hauld.model import Deposit, Found, Place, Placed, RemoteFolder, Sink
+from hauld.model import Deposit, Found, Place, Placed, RemoteFolder, Sink, Writer
 
 
-class Store(Sink, Protocol):
-    """One tree of stored items. Its sink (``open``) stages bytes; ``commit`` makes them last.
+class Store(Protocol):
+    """One tree of stored items. ``open`` and ``sink`` stage bytes; ``commit`` makes them last.
 
     Trouble with the disk is ``Transient`` of kind ``disk`` (full, read-only, errors), never a half-written item. Trouble with
     one folder alone (no right to write there, not a directory) is ``ItemRejected`` of kind ``folder``, and the others go on.
@@ -21,7 +21,17 @@ class Store(Sink, Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of everything; nothing staged survives but what a manifest names."""
+        """Let go of everything; nothing staged survives but what a manifest names, and the parts of items to be resumed."""
+        ...
+
+    def open(self, key: str, size: int) -> Writer:
+        """A writer for one item of ``size`` bytes as announced, which comes in one fetch."""
+        ...
+
+    def sink(self, place: Place, epoch: str) -> Sink:
+        """Where to put what is fetched of one folder in that epoch. What ``resume`` of it keeps of an item is believed only for
+        the same item with the same size; it goes when the item is stored, when its folder is in another epoch as soon as
+        something is resumed there, and when nobody has asked for it for a week."""
         ...
 
     async def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
@@ -34,18 +44,23 @@ class Store(Sink, Protocol):
         removes it."""
         ...
 
+    async def write(self, group: Sequence[Deposit]) -> None:
+        """Do beforehand what can be done for the group while another one is being committed. Nothing lasts by it, and it need
+        not be called; what fails is tried again by ``commit``, which tells of it."""
+        ...
+
     def commit(self, group: Sequence[Deposit]) -> AbstractAsyncContextManager[Sequence[Placed]]:
         """Entering makes the group durable under its final names (in the group's order), all or error; the caller commits
         its rows inside; leaving without an error forgets the manifest. After an error inside, ``recover`` reports the
         group again. ``ItemRejected`` only where the whole group is of one folder that cannot be written: where it is of
-        several, ``Transient`` (kind ``disk``), and committing folder by folder tells which. One commit at a time; callers
-        queue."""
+        several, ``Transient`` (kind ``disk``), and committing folder by folder tells which. One group at a time is made
+        durable; callers queue. The rows of one may be committed meanwhile."""
         ...
 
     async def recover(self) -> Sequence[Placed]:
         """What is durable here though ``commit`` was never left in order: after a crash, or an error inside. What is
-        whole is given its final name and reported, the rest of the stage is swept; what belongs to a folder that cannot be
-        written now stays for a later ``recover``. Idempotent until ``settle``."""
+        whole is given its final name and reported, the rest of the stage is swept, but for parts to be resumed; what
+        belongs to a folder that cannot be written now stays for a later ``recover``. Idempotent until ``settle``."""
         ...
 
     async def settle(self) -> None:

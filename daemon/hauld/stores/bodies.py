@@ -1,11 +1,13 @@
 """Bytes on their way: a writer for each item, small bodies in memory, large ones in files of the stage.
 
-``Spool`` makes the writers. What becomes of the bodies is told by ``stage``.
+``Spool`` makes the writers. What becomes of the bodies is told by ``stage``; how a very large one outlives its writer, by
+``parts``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
@@ -21,13 +23,16 @@ from hauld.stores.durable import Disk, disk_trouble
 FILES_KEPT_FREE = 64
 """Inodes that stay free where bytes are kept free: the ledger and other programs need some, too."""
 
+MARK_EVERY = 8 << 20
+"""Bytes of a part after which what has come of it is made durable: each time costs two syncs, and a kill at most so many."""
+
 BACKLOG = 1 << 20
 """Bytes of one large body that may wait for the disk before its writer asks for a pause."""
 
 
 class Spool:
     """Where bodies are that no commit has taken yet. ``memory_limit`` is how many bytes of one are held in memory;
-    ``keep_free`` is how many of the file system stay free, 0 for no care."""
+    ``keep_free`` is how many of the file system stay free, 0 for no care; ``mark_every`` is for ``parts``."""
 
     def __init__(
         self,
@@ -37,17 +42,20 @@ class Spool:
         mode: int,
         memory_limit: int,
         keep_free: int = 0,
+        mark_every: int = MARK_EVERY,
     ) -> None:
         self.disk = disk
         self.mode = mode
         self.memory_limit = memory_limit
         self.keep_free = keep_free
+        self.mark_every = mark_every
+        self.directory = directory
         self.distrusted = 0  # how many syncs have failed: bytes written before the last of them are not believed
-        self._directory = directory
         self._pool = pool
         self._token = secrets.token_hex(4)
         self._numbers = count()
         self._large: set[SpilledBody] = set()
+        self.written_ahead: set[str] = set()  # names of files that a commit is to take; from any thread
 
     def open(self) -> StageWriter:
         """A writer for one item."""
@@ -58,14 +66,14 @@ class Spool:
         return f"{self._token}-{next(self._numbers)}"
 
     def path(self, name: str) -> str:
-        return f"{self._directory}/{name}"
+        return f"{self.directory}/{name}"
 
     def check_room(self, size: int, files: int) -> None:
         """Raise ``Transient`` (kind ``disk``) when so many bytes and files more would leave less room than is kept free. From
         any thread."""
         if not self.keep_free:
             return
-        free, free_files = self.disk.free(self._directory)
+        free, free_files = self.disk.free(self.directory)
         if free - size < self.keep_free:
             room = f"{_mebibytes(free)} are free there, and {_mebibytes(self.keep_free)} are kept free"
         elif free_files is not None and free_files - files < FILES_KEPT_FREE:
@@ -74,7 +82,7 @@ class Spool:
             return
         raise Transient(
             "disk",
-            f"Cannot store {_mebibytes(size)} more on the file system of {self._directory}: {room}.",
+            f"Cannot store {_mebibytes(size)} more on the file system of {self.directory}: {room}.",
             hint="Free some space on that file system, or lower keep_free in [store]; work goes on by itself.",
         )
 
@@ -89,16 +97,21 @@ class Spool:
     def release(self, body: SpilledBody) -> None:
         self._large.discard(body)
 
+    def held(self, name: str) -> SpilledBody | None:
+        """The body whose file has that name, while it is in use."""
+        return next((body for body in self._large.copy() if body.name == name), None)
+
     def in_use(self) -> set[str]:
         """The names of files that no sweep may take. From any thread."""
-        return {body.name for body in self._large.copy()}
+        return {name for body in self._large.copy() for name in body.names} | self.written_ahead.copy()
 
     async def give_up(self) -> None:
         """No body is being written any more, and none is wanted."""
         for body in self._large.copy():
-            body.drop()
+            body.leave()
             await body.ended()
             self.release(body)
+        self.written_ahead.clear()
 
 
 async def ended(bodies: Collection[Body]) -> None:
@@ -136,7 +149,7 @@ class StageWriter:
     def finish(self) -> Body:
         self._finished = True
         if self._large is None:
-            return MemoryBody(self._memory)
+            return MemoryBody(self._memory, self._spool)
         self._large.check()
         self._large.end()
         return self._large
@@ -148,20 +161,54 @@ class StageWriter:
 
 
 class MemoryBody:
-    """All bytes of a small item."""
+    """All bytes of a small item. They can be written to a file of the stage ahead of their commit (``write``, in a thread)."""
 
-    def __init__(self, data: bytearray) -> None:
+    def __init__(self, data: bytearray, spool: Spool | None = None) -> None:
         self.data = data
+        self._spool = spool
+        self._name: str | None = None
+        self._born = 0
+        self._sha256: str | None = None
 
     @property
     def size(self) -> int:
         return len(self.data)
 
+    @property
+    def name(self) -> str | None:
+        """Of its file in the stage; None where it has none, or one whose bytes are not believed any more."""
+        return self._name if self._spool is not None and self._born == self._spool.distrusted else None
+
     def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).hexdigest()
+        return self._sha256
+
+    def write(self, mtime: int | None) -> None:
+        """It is a file of the stage, which no sweep takes before ``hand_over``. Nothing lasts by that."""
+        spool = self._spool
+        if spool is None or self.name is not None:
+            return
+        self._born, name = spool.distrusted, spool.name()
+        spool.written_ahead.add(name)
+        try:
+            spool.disk.write(spool.path(name), self.data, spool.mode, mtime)
+        except BaseException:
+            spool.written_ahead.discard(name)
+            with contextlib.suppress(OSError):
+                spool.disk.unlink(spool.path(name))
+            raise
+        self._name = name
+
+    def hand_over(self) -> None:
+        """A commit took the file, or threw it away; for another commit there would have to be another file."""
+        if self._name is not None and self._spool is not None:
+            self._spool.written_ahead.discard(self._name)
+        self._name = None
 
     def discard(self) -> None:
-        """Its memory goes with it."""
+        """Its memory goes with it, and a file at the next sweep."""
+        self.hand_over()
 
 
 class SpilledBody:
@@ -170,15 +217,16 @@ class SpilledBody:
     It lives on the event loop and hands its file one step at a time to a thread; whatever came meanwhile is the next step.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, file: StageFile | None = None) -> None:
         self._spool = spool
-        self._file = StageFile(spool.name(), spool)
+        self._file = file or StageFile(spool.name(), spool)
         self._born = spool.distrusted
         self._size = 0
         self._waiting: list[Buffer] = []
         self._backlog = 0
         self._busy = False
         self._last = False
+        self._left = False
         self._dropped = False
         self._error: BaseException | None = None
         self._ended = asyncio.Event()
@@ -193,8 +241,28 @@ class SpilledBody:
     def name(self) -> str:
         return self._file.name
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Of every file that belongs to it."""
+        return self._file.names
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it has been left or dropped: soon nobody has its file."""
+        return self._left or self._dropped
+
     def sha256(self) -> str:
         return self._file.seen.hexdigest()
+
+    async def resume(self) -> None:
+        """Go on behind what the file holds from before. Raises as ``check`` does."""
+        self._busy = True
+        running = self._spool.begin(self._file.resume)
+        running.add_done_callback(partial(self._stepped, self._file.resume))
+        with contextlib.suppress(OSError):
+            await asyncio.shield(running)
+        self.check()
+        self._size = self._file.size
 
     def take(self, data: Buffer) -> bool:
         """Queue ``data``, which must not change any more; False when much is waiting."""
@@ -220,6 +288,14 @@ class SpilledBody:
         self._waiting.clear()
         self._pump()
 
+    def leave(self) -> None:
+        """Nobody goes on with it; what the file keeps of it stays, unless it is suspect."""
+        if self._born != self._spool.distrusted:
+            self.drop()
+        self._left = True
+        self._dropped |= self._ended.is_set()
+        self._pump()
+
     def discard(self) -> None:
         if not self._dropped:
             self._ended.clear()  # its file may be closed, but is not gone yet
@@ -228,6 +304,7 @@ class SpilledBody:
     def hand_over(self) -> None:
         """A commit took the file, or threw it away: there is nothing to commit a second time."""
         self._dropped = True
+        self._file.hand_over()
         self._spool.release(self)
 
     async def ended(self) -> None:
@@ -250,11 +327,15 @@ class SpilledBody:
         if self._busy or self._ended.is_set():
             return
         step: Callable[[], None]
-        if self._dropped or self._error is not None:
+        if self._dropped:
             step = self._file.remove
+        elif self._error is not None:
+            step = self._file.abandon
         elif self._waiting:
             batch, self._waiting = self._waiting, []
             step = partial(self._file.append, batch)
+        elif self._left:
+            step = self._file.leave
         elif self._last:
             step = self._file.close
         else:
@@ -269,11 +350,12 @@ class SpilledBody:
         if self._error is not None:
             self._waiting.clear()
         self._backlog = sum(len(data) for data in self._waiting)
-        if step == self._file.remove:
+        if step in (self._file.remove, self._file.abandon, self._file.leave):
             self._dropped = True
             self._ended.set()
             self._spool.release(self)
-        elif step == self._file.close and self._error is None:
+        elif step == self._file.close and self._error is None and not self._dropped:
+            self._dropped = self._left
             self._ended.set()
         self._pump()
         self._call_back()
@@ -286,14 +368,23 @@ class SpilledBody:
 
 
 class StageFile:
-    """The file of one large body. Blocking; called in a thread, one call at a time."""
+    """The file of one large body: gone unless it is closed. Blocking; called in a thread, one call at a time."""
 
     def __init__(self, name: str, spool: Spool) -> None:
         self.name = name
+        self.size = 0
         self.seen = hashlib.sha256()
         self._spool = spool
         self._path = spool.path(name)
         self._descriptor = -1
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the file, and of what belongs to it."""
+        return (self.name,)
+
+    def resume(self) -> None:
+        """Go on behind what is there from before: nothing."""
 
     def append(self, batch: Sequence[Buffer]) -> None:
         self._spool.check_room(sum(map(len, batch)), files=1)
@@ -302,6 +393,7 @@ class StageFile:
         for data in batch:
             self._spool.disk.append(self._descriptor, data)
             self.seen.update(data)
+            self.size += len(data)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -313,6 +405,17 @@ class StageFile:
             self.close()
         finally:
             self._spool.disk.unlink(self._path)
+
+    def leave(self) -> None:
+        """No more bytes come, but perhaps another time."""
+        self.remove()
+
+    def abandon(self) -> None:
+        """Something went wrong with it, or its bytes are suspect."""
+        self.remove()
+
+    def hand_over(self) -> None:
+        """A commit took the file."""
 
 
 def _mebibytes(size: int) -> str:

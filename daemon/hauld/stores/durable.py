@@ -46,6 +46,17 @@ class Disk:
                 os.fchmod(descriptor, mode)
         return descriptor
 
+    def reopen(self, path: str, length: int) -> int:
+        """A descriptor that appends to a file that is there, after its first ``length`` bytes: what follows is cut away."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != length:
+                os.ftruncate(descriptor, length)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def append(self, descriptor: int, data: Buffer) -> None:
         """All of ``data``; a short write is followed by the rest."""
         written = os.write(descriptor, data)

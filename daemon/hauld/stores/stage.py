@@ -7,7 +7,8 @@ names, and ``Stage.recover`` finishes what a crash or an error cut off.
 
 0. *look*: there is room, and every directory can be written. What is known to fail fails here, and the bodies stay as they
    are: they can be committed again, folder by folder.
-1. *write*: every body is a file of the stage. Nothing can be seen of it yet.
+1. *write*: every body is a file of the stage. Nothing can be seen of it yet, so this may be done ahead (``write_ahead``), while
+   another group is at the steps below.
 2. *manifest*: one file that says which staged bytes are which item and where they go. It ends with its own hash, so that a
    torn one is known for what it is.
 3. *sync*: bytes, staged names and manifest are durable. Only after this may a final name appear, because a name without
@@ -26,7 +27,8 @@ over, and what is meant for it stays in the stage with its manifest until a late
 
 **When a sync fails**, the kernel may have dropped the bytes and called the pages clean, and asking again would be answered
 with success. So nothing that was staged before is believed: the group is thrown away, and so are large bodies that were
-being written meanwhile. For the same reason ``recover`` writes staged bytes anew before it syncs them.
+being written meanwhile, those that would have been kept to be resumed among them (``parts``). For the same reason ``recover``
+writes staged bytes anew before it syncs them.
 """
 
 from __future__ import annotations
@@ -37,11 +39,14 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar, TypeVarTuple
 
+import msgspec
+
+from hauld.errors import Transient
 from hauld.model import Body, Placed
 from hauld.stores import manifest as manifests
+from hauld.stores import parts
 from hauld.stores.bodies import MemoryBody, SpilledBody, Spool
 from hauld.stores.durable import OF_ONE_FOLDER, Disk, FolderTrouble, sha256_of
 from hauld.stores.manifest import Entry
@@ -64,8 +69,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """One staged body on its way: ``target`` is its final path below the root, ``mtime`` Unix seconds or None for now."""
 
     body: Body
@@ -125,6 +129,15 @@ class Stage:
 
     # --- commit: the order is told above ---
 
+    def write_ahead(self, bodies: Iterable[tuple[Body, int | None]]) -> None:
+        """Step 1, for bodies in memory, each with its time (as in ``Move``), of a group that will be committed. What fails here
+        fails there again, so nobody is told."""
+        in_memory = [(body, mtime) for body, mtime in bodies if isinstance(body, MemoryBody)]
+        with contextlib.suppress(OSError, Transient):
+            self._spool.check_room(sum(body.size for body, _ in in_memory), files=len(in_memory) + 1)
+            for body, mtime in in_memory:
+                body.write(mtime)
+
     def commit(self, moves: Sequence[Move]) -> str:
         """Steps 0 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
 
@@ -144,7 +157,7 @@ class Stage:
             raise
         finally:
             for move in moves:
-                if isinstance(move.body, SpilledBody):
+                if isinstance(move.body, MemoryBody | SpilledBody):
                     move.body.hand_over()
         self._land(entries)
         return manifest
@@ -155,15 +168,15 @@ class Stage:
 
     def _look(self, moves: Sequence[Move]) -> None:
         """Step 0."""
-        in_memory = [move.body.size for move in moves if isinstance(move.body, MemoryBody)]
-        self._spool.check_room(sum(in_memory), files=len(in_memory) + 1)
+        unwritten = [move.body.size for move in moves if isinstance(move.body, MemoryBody) and move.body.name is None]
+        self._spool.check_room(sum(unwritten), files=len(unwritten) + 1)
         for directory in dict.fromkeys(os.path.dirname(move.target) for move in moves):
             with self.of_folder(self._target(directory)):
                 self._disk.check_writable(self._target(directory))
 
     def _put(self, move: Move, path: str) -> None:
         """The body is a file of the stage, with its time."""
-        if isinstance(move.body, MemoryBody):
+        if isinstance(move.body, MemoryBody) and move.body.name is None:
             self._disk.write(path, move.body.data, self._mode, move.mtime)
         elif isinstance(move.body, SpilledBody):
             move.body.check()
@@ -230,6 +243,8 @@ class Stage:
         directory that cannot be written now. Can be cut off and asked again."""
         waiting = self._manifests()
         entries = [entry for named in waiting.values() for entry in named]
+        for entry in filter(lambda entry: parts.is_part(entry.staged), entries):
+            self._disk.unlink(self._path(parts.mark_of(entry.staged)))  # the manifest vouches for it from now on
         finished: set[ItemId] = set()
         again: list[Entry] = []
         passed_over: set[str] = set()
@@ -269,8 +284,9 @@ class Stage:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what nothing names: no manifest that is whole, and no writer."""
+        """Delete what nothing names: no manifest that is whole, no writer, and no mark of a part."""
         kept = self._spool.in_use() | {entry.staged for entry in self._entries()} | set(self._manifests())
+        kept |= parts.resumable(self._directory)
         for name in os.listdir(self._directory):
             if name not in kept:
                 self._disk.unlink(self._path(name))
@@ -318,7 +334,7 @@ class Stage:
     def _written_again(self, entry: Entry) -> Entry | None:
         """The same bytes in a new file, so that a sync of it proves something; None unless they are whole and their folder
         is still there."""
-        copied = replace(entry, staged=self._spool.name())
+        copied = msgspec.structs.replace(entry, staged=self._spool.name())
         try:
             self._disk.check_writable(self._target(_directory(entry)))
             size, sha256 = self._disk.copy(self._path(entry.staged), self._path(copied.staged), self._mode)
@@ -350,8 +366,9 @@ class Stage:
     # --- names ---
 
     def _name_for(self, body: Body) -> str:
-        """In the stage: a large body is there already."""
-        return body.name if isinstance(body, SpilledBody) else self._spool.name()
+        """In the stage: a large body is there already, and so is one that was written ahead."""
+        there = body.name if isinstance(body, MemoryBody | SpilledBody) else None
+        return there or self._spool.name()
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}"

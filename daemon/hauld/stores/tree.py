@@ -3,7 +3,7 @@ what stores over such a tree have in common.
 
 root/.haul/lock             held while a daemon has the tree
 root/.haul/format           which store wrote it
-root/.haul/stage/           bytes that wait, and manifests
+root/.haul/stage/           bytes that wait, parts of large items, and manifests
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import TypeVar, TypeVarTuple
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal, Transient
-from hauld.model import Deposit, Placed
+from hauld.model import Deposit, Place, Placed
 from hauld.stores import formats
 from hauld.stores.base import Store
 from hauld.stores.bodies import Spool, StageWriter, ended
 from hauld.stores.durable import Disk, disk_trouble
+from hauld.stores.parts import FolderSink
 from hauld.stores.places import Modes
 from hauld.stores.stage import FEW, Stage, uncut
 
@@ -151,6 +152,13 @@ class TreeStore(Store):
     def open(self, key: str, size: int) -> StageWriter:
         return self._tree.spool.open()
 
+    def sink(self, place: Place, epoch: str) -> FolderSink:
+        return FolderSink(self._tree.spool, place, epoch)
+
+    async def write(self, group: Sequence[Deposit]) -> None:
+        await ended([deposit.body for deposit in group])
+        await uncut(self._tree.pool, self._write, group)
+
     @asynccontextmanager
     async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
         if not group:
@@ -159,9 +167,9 @@ class TreeStore(Store):
         async with self._committing:
             await ended([deposit.body for deposit in group])
             manifest, placed = await self._tree.run(self._commit, group, doing=_storing(group, self._root))
-            yield placed
-            with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
-                await self._tree.run(self._tree.stage.forget, manifest, doing=f"tidy the stage in {self._root}")
+        yield placed
+        with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
+            await self._tree.run(self._tree.stage.forget, manifest, doing=f"tidy the stage in {self._root}")
 
     async def probe(self) -> None:
         async with self._committing:
@@ -174,6 +182,10 @@ class TreeStore(Store):
     async def settle(self) -> None:
         async with self._committing:
             await self._tree.run(self._tree.stage.settle, doing=f"tidy the stage in {self._root}")
+
+    def _write(self, group: Sequence[Deposit]) -> None:
+        """In a thread, perhaps beside a commit: what can be done for that group beforehand. What fails is tried again in its
+        commit."""
 
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, Sequence[Placed]]:
         """In a thread: the group is durable. The name of its manifest, and where the items are."""

@@ -1,4 +1,4 @@
-"""How bodies come: which UIDs one command asks for, and how what arrives finds its want.
+"""How whole bodies come: which UIDs one command asks for, and how what arrives finds its want.
 
 ``Delivery`` takes the events of several FETCHes in flight and makes exactly one outcome of each want; ``session`` sends
 the commands. Bodies go to the sink as they arrive and are never held here. A second body under a UID that has been fetched
@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from hauld.model import Fetched, Missing, Outcome, Rejected, Sink, Twin, Want, Writer
-from hauld.sources.imap.grammar import BODY, BodyChunk, BodyStart, Data, Event, StreamedBody, Value, number, pairs
+from hauld.sources.imap.grammar import (
+    BODY,
+    BodyChunk,
+    BodyStart,
+    Data,
+    Event,
+    ProtocolError,
+    StreamedBody,
+    Value,
+    number,
+    pairs,
+)
 from hauld.sources.imap.listing import too_large, uid_of
 
 BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
@@ -22,6 +33,9 @@ BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
 
 HEADS = b"(UID BODY.PEEK[]<0.%d>)"
 """What is asked for each item of which the first bytes are wanted."""
+
+LONGEST_HEAD = 1024 * 1024
+"""Bytes of a beginning, whatever was asked for: a server that sends more makes no sense."""
 
 BLOCK_ITEMS = 200
 """How many items one command asks for. Their set stays well below the 8 KB a line may have at some servers."""
@@ -82,9 +96,9 @@ class Delivery:
                 self._waiting[uid] = want
 
     @property
-    def waiting(self) -> Iterable[int]:
-        """The UIDs without an outcome."""
-        return self._waiting.keys()
+    def waiting(self) -> Mapping[int, Want]:
+        """The wants without an outcome, by UID."""
+        return self._waiting
 
     def take(self) -> Sequence[Outcome | Twin]:
         """The outcomes since the last call, and twins behind the outcome they are twins of. Only now are bodies finished:
@@ -97,6 +111,12 @@ class Delivery:
             outcomes.append(arrived.kind(arrived.key, arrived.writer.finish(), arrived.listed_size))
             self._arrived.popleft()
         return outcomes
+
+    def deliver(self, uid: int, writer: Writer) -> None:
+        """The bytes of that one came another way, all that were listed, and this writer has them."""
+        want = self._waiting.pop(uid)
+        self._arrived.append(_Arrived(Fetched, want.key, writer, want.size))
+        self.news.set()
 
     def give_up(self, uids: Iterable[int], reason: str) -> None:
         """Nothing more is coming for these: those without an outcome are missing."""
@@ -116,6 +136,8 @@ class Delivery:
         """Take an untagged response or a part of one."""
         if type(event) is BodyChunk:
             self._write(event.data)
+        elif type(event) is BodyStart and event.name is not None:
+            self._drop_body()  # what comes is a part of a body, and for ``windows``
         elif type(event) is BodyStart:
             self._begin_body(event.number, pairs(event.items), event.size)
         elif type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
@@ -242,7 +264,10 @@ class Heads:
 
     def listen(self, event: Event) -> None:
         """Take an untagged response. One with a whole body instead of its beginning, as from a server that does not know of
-        parts, tells nothing here: such bodies are handed on as they come, and nobody keeps them."""
+        parts, tells nothing here: such bodies are handed on as they come, and nobody keeps them. Raises ``ProtocolError`` for a
+        beginning that has no end."""
+        if type(event) is BodyStart and event.name is not None and event.size > LONGEST_HEAD:
+            raise ProtocolError(f"it announced {event.size} bytes as the beginning of a body")
         if type(event) is not Data or event.name != "FETCH" or not event.values or not isinstance(event.values[0], list):
             return
         items = pairs(event.values[0])

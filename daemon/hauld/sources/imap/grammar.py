@@ -2,7 +2,8 @@
 
 ``Parser.feed`` takes bytes in whatever pieces they come and yields the same events for every cutting. A message's body
 is never collected: its literal is handed on as ``BodyStart``, ``BodyChunk`` (views into what was fed) and ``BodyEnd``,
-and the ``Data`` of the whole FETCH follows with ``BODY`` in its place.
+and the ``Data`` of the whole FETCH follows with ``BODY`` in its place. So is a part of a body (``BODY[]<offset>``), unless it
+is small.
 
 Servers differ, so the parser is lenient in what does not matter (bare LF, lower case, missing text, a parenthesis too
 many) and stern in what would cost memory or the framing: every line, list and literal has a limit in ``Limits``, and
@@ -58,11 +59,13 @@ class Data(NamedTuple):
 
 
 class BodyStart(NamedTuple):
-    """A message's body of ``size`` bytes begins; ``items`` came before it in the same FETCH response."""
+    """A message's body of ``size`` bytes begins, or a part of it, which then has a ``name``; ``items`` came before it in the
+    same FETCH response."""
 
     number: int
     items: Sequence[Value]
     size: int
+    name: bytes | None = None
 
 
 class BodyChunk(NamedTuple):
@@ -87,12 +90,13 @@ LARGEST_NUMBER = 2**63 - 1
 @dataclass(frozen=True)
 class Limits:
     """``line``: bytes of a line; ``depth``: lists in lists; ``tokens`` and ``collected``: values, and bytes of literals
-    other than bodies, in one response."""
+    other than bodies, in one response; ``part``: bytes of a part of a body that is collected."""
 
     line: int = 1024 * 1024
     depth: int = 64
     tokens: int = 100_000
     collected: int = 1024 * 1024
+    part: int = 64 * 1024
 
 
 class Parser:
@@ -240,9 +244,10 @@ class Parser:
         size = number(announced)
         if size is None or size > LARGEST_LITERAL:
             raise ProtocolError(f"a literal of {announced[:24].decode('latin-1')} bytes is announced")
-        if response.expects_body():
+        name = response.expected()
+        if name == WHOLE or (size > self._limits.part and is_part(name)):
             self._literal = _Literal(size, streamed=True)
-            return BodyStart(response.number or 0, response.open_lists[-1][:-1], size)
+            return BodyStart(response.number or 0, response.open_lists[-1][:-1], size, None if name == WHOLE else name)
         response.collected += size
         if response.collected > self._limits.collected:
             raise ProtocolError(f"a response has more than {self._limits.collected} bytes of literals outside of bodies")
@@ -270,13 +275,14 @@ class _Response:
         self.tokens = 0
         self.collected = 0
 
-    def expects_body(self) -> bool:
-        """Whether the value that comes next is a message's body. Only the first list of a response tells of its message."""
+    def expected(self) -> bytes:
+        """The name of the FETCH item whose value comes next, in upper case; empty where none does. Only the first list of a
+        response tells of its message."""
         items = self.open_lists[-1]
         if self.name != "FETCH" or len(self.open_lists) != 2 or len(self.values) != 1 or len(items) % 2 == 0:
-            return False
+            return b""
         name = items[-1]
-        return isinstance(name, bytes) and name.upper() == b"BODY[]"
+        return name.upper() if isinstance(name, bytes) else b""
 
 
 class _Literal:
@@ -291,6 +297,14 @@ class _Literal:
 
 
 # --- reading values ------------------------------------------------------------------------------------------------
+
+WHOLE: Final = b"BODY[]"
+"""The name of a whole body in a FETCH response."""
+
+
+def is_part(name: bytes) -> bool:
+    """Whether a name in a FETCH response, in upper case, is that of a part of a body, as ``BODY[]<8388608>``."""
+    return name.startswith(b"BODY[]<")
 
 
 def number(value: Value) -> int | None:

@@ -16,9 +16,13 @@ import msgspec
 
 from hauld.model import RemoteItem
 from hauld.sources.imap.grammar import Data, Event, ProtocolError, Status, Value, number, pairs
+from hauld.sources.imap.names import canonical
 
 DETAILS = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
 """What is asked for each item of a listing."""
+
+STATUS_ITEMS = b"STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)"
+"""What is asked for each folder along with its name (RFC 5819): all that makes a cursor."""
 
 MOST_FOUND = 5_000_000
 """UIDs that one SEARCH may answer: 40 MB of memory, and more items than any folder that is known of."""
@@ -50,7 +54,7 @@ class Mailbox:
             elif event.code == "UIDNEXT":
                 self.uidnext = value
             elif event.code == "HIGHESTMODSEQ":
-                self.highestmodseq = value
+                self.highestmodseq = value or None
         elif type(event) is Data:
             if event.name == "EXISTS":
                 self._take_exists(event.number)
@@ -72,12 +76,17 @@ class Mailbox:
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a listing stands. Equal cursors with a mod-sequence prove that nothing changed (RFC 7162, 3.1.2.1)."""
+    """Where a listing stands. Equal cursors prove that nothing changed where they have a mod-sequence (RFC 7162, 3.1.2.1)."""
 
     uidvalidity: int
     uidnext: int | None
     exists: int | None
     highestmodseq: int | None
+
+    @property
+    def proves(self) -> bool:
+        """Whether another one that is equal proves anything."""
+        return self.highestmodseq is not None
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
@@ -89,6 +98,28 @@ def decode_cursor(raw: bytes | None) -> Cursor | None:
         return msgspec.json.decode(raw, type=Cursor) if raw else None
     except msgspec.DecodeError:
         return None
+
+
+def cursors_told(told: Sequence[Data]) -> dict[bytes, Cursor]:
+    """By raw folder name, where a listing would end now, from STATUS responses. Of a folder that several lines contradict each
+    other about, or of which less is told than makes a cursor that proves something, none."""
+    cursors: dict[bytes, Cursor | None] = {}
+    for data in told:
+        if data.name == "STATUS" and len(data.values) == 2:
+            name, items = data.values
+            if isinstance(name, bytes) and isinstance(items, list):
+                raw, cursor = canonical(name), _status_cursor(items)
+                cursors[raw] = cursor if cursors.get(raw, cursor) == cursor else None
+    return {raw: cursor for raw, cursor in cursors.items() if cursor is not None}
+
+
+def _status_cursor(items: Sequence[Value]) -> Cursor | None:
+    told = pairs(items)
+    names = (b"UIDVALIDITY", b"UIDNEXT", b"MESSAGES", b"HIGHESTMODSEQ")
+    uidvalidity, uidnext, messages, highestmodseq = (number(told.get(name)) for name in names)
+    if not uidvalidity or not uidnext or messages is None or not highestmodseq:
+        return None
+    return Cursor(uidvalidity, uidnext, messages, highestmodseq)
 
 
 def item_key(uidvalidity: int, uid: int) -> str:
@@ -127,6 +158,15 @@ class Details:
 
     def __init__(self) -> None:
         self._expected: dict[int, dict[bytes, Value]] = {}
+        self._room = 0
+
+    def expect_any(self, most: int) -> None:
+        """Details of UIDs that are not known yet are being asked for, of so many at most."""
+        self._room = most
+
+    def has(self, uids: Sequence[int]) -> bool:
+        """Whether each of these was answered in full, and not only with flags that somebody changed."""
+        return all(b"RFC822.SIZE" in self._expected.get(uid, ()) for uid in uids)
 
     def expect(self, uids: Sequence[int]) -> None:
         """Details of these are being asked for."""
@@ -137,6 +177,8 @@ class Details:
         if type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
             items = pairs(event.values[0])
             uid = number(items.get(b"UID"))
+            if uid and uid not in self._expected and len(self._expected) < self._room:
+                self._expected[uid] = {}
             if uid in self._expected:
                 self._expected[uid] |= items
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+WINDOW = 8 * 1024 * 1024
+"""Bytes of one window of a large body. It is what a kill may cost, and many times what is under way on a fast line with a long
+round trip."""
+
 
 @dataclass(frozen=True)
 class ImapOptions:
     """``tls`` is ``implicit``, ``starttls`` or ``none``; ``auth`` is ``password``, ``xoauth2`` or ``oauthbearer``. ``timeout``
     is how many seconds no byte may come while an answer is due, ``connect_timeout`` how many connecting, greeting and
-    STARTTLS may take together; sizes are bytes. ``client_cert`` may hold the key, too."""
+    STARTTLS may take together; sizes are bytes. ``client_cert`` may hold the key, too. With ``compress``, what goes over the
+    wire is compressed where the server offers it. A body at least twice as large as ``window`` is fetched in such windows."""
 
     host: str
     user: str
@@ -24,6 +29,8 @@ class ImapOptions:
     connect_timeout: float = 30.0
     max_message_size: int | None = None
     allow_plaintext: bool = False
+    window: int = WINDOW
+    compress: bool = False
 
     @property
     def where(self) -> str:

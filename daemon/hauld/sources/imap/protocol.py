@@ -20,7 +20,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ from aioimaplib import aioimaplib as library
 from hauld.errors import HaulError, Transient
 from hauld.model import Writer
 from hauld.sources.imap import answers
+from hauld.sources.imap.deflate import Deflate
 from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status, Value
 
 Listener: TypeAlias = Callable[[Event], None]
@@ -46,6 +47,9 @@ LONGEST_ANSWER = 1800.0
 
 SLOWEST = 128
 """Bytes that buy an answer one second more. What comes slower than this for longer than ``LONGEST_ANSWER`` has no end."""
+
+PIECES_AT_ONCE = 16
+"""Pieces of ``deflate.PIECE`` bytes that are read before everything else gets its turn: a few bytes may become many."""
 
 MOST_COLLECTED = 100 * 1024 * 1024
 """Bytes of memory, about, for the responses that ``collect`` keeps: more folders than any server has."""
@@ -81,6 +85,8 @@ class Connection(library.IMAP4ClientProtocol):
         self._answer_bytes = 0
         self._beside_bodies = 0
         self._watch: asyncio.TimerHandle | None = None
+        self._deflate: Deflate | None = None
+        self._inflating: asyncio.Handle | None = None
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -107,14 +113,14 @@ class Connection(library.IMAP4ClientProtocol):
             self.end(Transient("abandoned", f"{self.where}: the conversation was left in the middle of {verb}."))
             raise
 
-    async def collect(self, name: str, verb: str, *arguments: bytes | Literal) -> tuple[Status, Sequence[Data]]:
-        """``ask``, with the untagged responses of that name."""
+    async def collect(self, names: Collection[str], verb: str, *arguments: bytes | Literal) -> tuple[Status, Sequence[Data]]:
+        """``ask``, with the untagged responses of those names."""
         found: list[Data] = []
         memory = 0
 
         def listener(event: Event) -> None:
             nonlocal memory
-            if type(event) is Data and event.name == name:
+            if type(event) is Data and event.name in names:
                 memory += _memory_of(event.values)
                 if memory > MOST_COLLECTED:
                     raise ProtocolError(f"its answer to {verb} would take more than {MOST_COLLECTED} bytes of memory")
@@ -159,7 +165,7 @@ class Connection(library.IMAP4ClientProtocol):
 
     async def capability(self) -> None:
         """Ask what the server can do; ``capabilities`` are upper case."""
-        _, told = await self.collect("CAPABILITY", "CAPABILITY")
+        _, told = await self.collect(("CAPABILITY",), "CAPABILITY")
         words = [word for data in told for word in data.values if isinstance(word, bytes)]
         self.capabilities = {word.decode("latin-1").upper() for word in words}
 
@@ -186,6 +192,10 @@ class Connection(library.IMAP4ClientProtocol):
         self.capabilities = set()
         return status
 
+    async def compress(self) -> Status:
+        """Ask for compression. Where the answer is OK, both sides compress from here on (RFC 4978)."""
+        return await self.ask("COMPRESS", b"DEFLATE")
+
     @property
     def at_rest(self) -> bool:
         """Whether the connection is open and no answer is due."""
@@ -210,19 +220,12 @@ class Connection(library.IMAP4ClientProtocol):
     def data_received(self, d: bytes) -> None:
         if self.failure is not None:
             return
-        self._last_byte = self._loop.time()
-        self._beside_bodies += len(d)
-        self._answer_bytes += len(d)
-        try:
-            for event in self._parser.feed(d):
-                self._take(event)
-                if self.failure is not None:
-                    return
-            self._check_amount()
-        except ProtocolError as error:
-            self._break_off(str(error), error)
-        except HaulError as error:
-            self.end(error)
+        with self._ending_at_nonsense():
+            if self._deflate is None:
+                self._read(d)
+            else:
+                self._deflate.put(d)
+                self._inflate(self._deflate)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -245,6 +248,59 @@ class Connection(library.IMAP4ClientProtocol):
         if self._wire is not None:
             self._wire.abort()
 
+    def _read(self, data: bytes) -> None:
+        """Take what the server said, in its own words."""
+        in_the_clear = self._deflate is None
+        self._last_byte = self._loop.time()
+        self._beside_bodies += len(data)
+        self._answer_bytes += len(data)
+        for event in self._parser.feed(data):
+            self._take(event)
+            if self.failure is not None:
+                return
+            if in_the_clear and self._deflate is not None:
+                self._deflate.put(data[len(data) - self._parser.unread :])
+                self._parser = Parser()
+                self._inflate(self._deflate)
+                return
+        self._check_amount()
+
+    def _inflate(self, deflate: Deflate) -> None:
+        """Read what was sent compressed, until whoever takes it needs a pause, or everything else has waited long enough."""
+        for _ in range(PIECES_AT_ONCE):
+            if self.failure is not None or self._awaited or not deflate.waiting:
+                break
+            self._read(deflate.take())
+        if deflate.waiting and self._wire is not None:
+            self._wire.pause_reading()
+            self._resume()
+
+    def _inflate_more(self, deflate: Deflate) -> None:
+        self._inflating = None
+        if self.failure is None and not self._awaited:
+            with self._ending_at_nonsense():
+                self._inflate(deflate)
+            self._resume()
+
+    def _resume(self) -> None:
+        """Read on, unless there is a reason not to: first what has come and waits, then the wire."""
+        if self.failure is not None or self._awaited or self._wire is None:
+            return
+        if self._deflate is None or not self._deflate.waiting:
+            self._wire.resume_reading()
+        elif self._inflating is None:
+            self._inflating = self._loop.call_soon(self._inflate_more, self._deflate)
+
+    @contextlib.contextmanager
+    def _ending_at_nonsense(self) -> Iterator[None]:
+        """What is wrong with what came ends the connection."""
+        try:
+            yield
+        except ProtocolError as error:
+            self._break_off(str(error), error)
+        except HaulError as error:
+            self.end(error)
+
     def _take(self, event: Event) -> None:
         if type(event) is Status:
             self._take_status(event)
@@ -263,6 +319,8 @@ class Connection(library.IMAP4ClientProtocol):
                 return
             if pending.verb == "STARTTLS" and status.condition == "OK":
                 self._expect_a_handshake()
+            elif pending.verb == "COMPRESS" and status.condition == "OK":
+                self._deflate = Deflate()
             self._beside_bodies = self._parser.unread
             self._begin_answer()
             if not pending.answer.done():
@@ -300,7 +358,7 @@ class Connection(library.IMAP4ClientProtocol):
 
     def _write(self, line: bytes) -> None:
         assert self._wire is not None
-        self._wire.write(line + b"\r\n")
+        self._wire.write(line + b"\r\n" if self._deflate is None else self._deflate.deflated(line + b"\r\n"))
 
     async def _may_continue(self, answer: asyncio.Future[Status | None]) -> bool:
         """Wait for the server's ``+``; False when it answered the command instead."""
@@ -327,8 +385,7 @@ class Connection(library.IMAP4ClientProtocol):
             return
         self._last_byte = self._loop.time()
         self._answer_began += self._last_byte - self._paused_at
-        if self.failure is None and self._wire is not None:
-            self._wire.resume_reading()
+        self._resume()
 
     def expect_body(self, size: int) -> None:
         """So many bytes of what comes are a wanted body; or are none after all, when negative."""

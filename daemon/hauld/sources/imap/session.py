@@ -1,16 +1,17 @@
 """A signed-in IMAP conversation: folders, listings and bodies, as ``sources.base.Session`` promises.
 
 Mailboxes are only ever examined, never selected: nothing here can change anything at the server. What is asked is here;
-how answers become items is in ``listing`` and ``fetching``, how folder names are read in ``names``.
+how answers become items is in ``listing``, ``fetching`` and ``windows``, how folder names are read in ``names``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from aioimaplib import aioimaplib as library
@@ -20,8 +21,22 @@ from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink,
 from hauld.sources.imap import answers, names
 from hauld.sources.imap.fetching import BODIES, HEADS, Delivery, Heads, blocks, uid_set
 from hauld.sources.imap.grammar import Data, Status, Value
-from hauld.sources.imap.listing import DETAILS, Cursor, Details, Found, Mailbox, decode_cursor, item_key
+from hauld.sources.imap.listing import (
+    DETAILS,
+    STATUS_ITEMS,
+    Cursor,
+    Details,
+    Found,
+    Mailbox,
+    cursors_told,
+    decode_cursor,
+    item_key,
+    too_large,
+)
 from hauld.sources.imap.protocol import Connection, Literal, astring
+from hauld.sources.imap.windows import Windows
+
+log = logging.getLogger(__name__)
 
 PAGE_ITEMS = 1000
 """How many items one page of a listing has, at most."""
@@ -37,11 +52,13 @@ IN_UTF8 = b"CHARSET UTF-8"
 class ImapSession:
     """See ``sources.base.Session``. One caller at a time."""
 
-    def __init__(self, connection: Connection, greeting: str, max_message_size: int | None) -> None:
+    def __init__(self, connection: Connection, greeting: str, max_message_size: int | None, window: int) -> None:
         self._connection = connection
         self._greeting = greeting
         self._max_size = max_message_size
+        self._window = window
         self._examined: tuple[bytes, Mailbox] | None = None
+        self._only_whole = False  # the server was asked for parts of a body, and gave something else
 
     @property
     def greeting(self) -> str:
@@ -57,17 +74,23 @@ class ImapSession:
 
     # --- folders ---------------------------------------------------------------------------------------------------
 
-    async def folders(self) -> AsyncGenerator[RemoteFolder, None]:
-        for folder in _folders(await self._list_answers()):
-            yield folder
+    async def folders(self, *, cursors: bool = False) -> AsyncGenerator[RemoteFolder, None]:
+        """What is told of the folder that is open is not believed: servers say what it was when they last looked (RFC 3501,
+        6.3.10)."""
+        told = await self._list_answers(cursors)
+        known = {raw: cursor.encode() for raw, cursor in cursors_told(told).items()}
+        if self._examined is not None:
+            known.pop(self._examined[0], None)
+        for folder in _folders(told):
+            yield replace(folder, cursor=known.get(folder.raw))
 
-    async def _list_answers(self) -> Sequence[Data]:
-        if {"SPECIAL-USE", "LIST-EXTENDED"} <= self._connection.capabilities:
-            status, told = await self._connection.collect("LIST", "LIST", b'"" "*" RETURN (SPECIAL-USE)')
-            if status.condition == "OK" and told:
-                return told
-        status, told = await self._connection.collect("LIST", "LIST", b'"" "*"')
-        if status.condition != "OK" or not told:
+    async def _list_answers(self, cursors: bool) -> Sequence[Data]:
+        """The lines of a LIST, and of STATUS where it tells those along, too."""
+        for wanted in _list_options(self._connection.capabilities, cursors):
+            status, told = await self._connection.collect(("LIST", "STATUS"), "LIST", b'"" "*"' + wanted)
+            if status.condition == "OK" and any(data.name == "LIST" for data in told):
+                break
+        else:
             self._give_up("list its folders", status)
         return told
 
@@ -76,19 +99,24 @@ class ImapSession:
     async def list(self, folder: RemoteFolder, since: bytes | None) -> AsyncGenerator[Page, None]:
         mailbox = await self._examine(folder)
         cursor = Cursor(mailbox.uidvalidity, mailbox.uidnext, mailbox.exists, mailbox.highestmodseq)
-        if since is not None and cursor.highestmodseq is not None and decode_cursor(since) == cursor:
+        if cursor.proves and since is not None and decode_cursor(since) == cursor:
             yield Page(mailbox.epoch, cursor=since)
             return
         expunged = mailbox.expunged
-        uids = await self._search_all(folder, mailbox)
+        details = Details()
+        uids = await self._search_all(folder, mailbox, details)
         expected = 0 if cursor.exists is None else cursor.exists - (mailbox.expunged - expunged)
         whole = mailbox.sound and len(uids) >= expected
         if not whole:
             cursor = Cursor(mailbox.uidvalidity, None, None, None)
         last = Page(mailbox.epoch, cursor=cursor.encode(), whole=whole)
-        async with aclosing(self._pages(mailbox, uids)) as pages:
-            async for page in pages:
-                yield page
+        if details.has(uids):
+            if uids:
+                yield Page(mailbox.epoch, details.take(mailbox.uidvalidity, uids, self._max_size))
+        else:
+            async with aclosing(self._pages(mailbox, uids)) as pages:
+                async for page in pages:
+                    yield page
         yield last
 
     async def _examine(self, folder: RemoteFolder) -> Mailbox:
@@ -115,12 +143,26 @@ class ImapSession:
                 return status
         return await self._connection.ask("EXAMINE", name)
 
-    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox) -> Sequence[int]:
+    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox, details: Details) -> Sequence[int]:
+        """The UIDs in the folder. Of a small one the details are asked for at once, and not when these are known: that spares a
+        round trip."""
         if mailbox.exists == 0:
             return ()
         found = Found()
-        with self._connection.listening(mailbox.listen), self._connection.listening(found.listen):
-            status = await self._connection.ask("UID SEARCH", b"ALL")
+        try:
+            with self._connection.listening(details.listen):
+                with self._connection.listening(mailbox.listen), self._connection.listening(found.listen):
+                    answer = self._connection.begin("UID SEARCH", b"ALL")
+                    if mailbox.exists is not None and mailbox.exists <= PAGE_ITEMS:
+                        details.expect_any(PAGE_ITEMS)
+                        rest = self._connection.begin("UID FETCH", b"1:* " + DETAILS)
+                    else:
+                        rest = answer
+                    status = self._connection.answered(await asyncio.shield(answer))
+                self._check(self._connection.answered(await asyncio.shield(rest)))
+        except BaseException:
+            self._abandon()
+            raise
         if status.condition != "OK" or not found.answered:
             self._give_up(f"list {folder.name!r}", status)
         return found.uids()
@@ -174,7 +216,8 @@ class ImapSession:
     ) -> AsyncGenerator[Sequence[Outcome | Twin], None]:
         await self._be_in(folder, epoch)
         delivery = Delivery(epoch, wants, sink, self._max_size, self._connection)
-        unasked = blocks(delivery.waiting)
+        large = deque(uid for uid, want in delivery.waiting.items() if self._is_large(want))
+        unasked = deque(blocks(delivery.waiting.keys() - set(large)))
         asked: dict[asyncio.Future[Status | None], Sequence[int]] = {}
         with self._connection.listening(delivery.listen):
             try:
@@ -184,18 +227,68 @@ class ImapSession:
                         continue
                     for answer in [answer for answer in asked if answer.done()]:
                         self._settle(delivery, asked.pop(answer), self._connection.answered(answer.result()))
-                    while len(asked) < IN_FLIGHT and (block := next(unasked, None)):
+                    while len(asked) < IN_FLIGHT and unasked:
+                        block = unasked.popleft()
                         answer = self._connection.begin("UID FETCH", uid_set(block) + b" " + BODIES)
                         answer.add_done_callback(lambda _: delivery.news.set())
                         asked[answer] = block
-                    if not asked and not delivery.news.is_set():
+                    if asked or delivery.news.is_set():
+                        await delivery.news.wait()
+                    elif not large:
                         return
-                    await delivery.news.wait()
+                    elif not await self._fetch_in_windows(delivery, uid := large.popleft(), sink):
+                        unasked.append([uid])
             except BaseException:
                 self._abandon()
                 raise
             finally:
                 delivery.close()
+
+    def _is_large(self, want: Want) -> bool:
+        """Whether to fetch the item in windows: a cut would cost much more than one of them, and it is not too large."""
+        return want.size is not None and want.size >= 2 * self._window and not too_large(want.size, self._max_size)
+
+    async def _fetch_in_windows(self, delivery: Delivery, uid: int, sink: Sink) -> bool:
+        """Whether the item came; where it did not, it is to be asked for whole."""
+        want = delivery.waiting.get(uid)
+        if want is None:  # the server gave it unasked
+            return True
+        if self._only_whole or want.size is None or (writer := await sink.resume(want.key, want.size)) is None:
+            return False
+        windows = Windows(uid, want.size, self._window, writer, self._connection)
+        try:
+            with self._connection.listening(windows.listen):
+                await self._ask_for(windows)
+        except BaseException:
+            writer.leave()
+            raise
+        finally:
+            self._connection.release(writer)
+        if windows.complete:
+            delivery.deliver(uid, writer)
+            return True
+        writer.discard()
+        self._only_whole |= windows.wrong
+        log.warning(
+            "%s: an item of %d bytes is fetched whole, not in windows: %s",
+            self._connection.where,
+            want.size,
+            windows.trouble,
+            extra={"event": "fetch.whole"},
+        )
+        return uid not in delivery.waiting
+
+    async def _ask_for(self, windows: Windows) -> None:
+        """Ask for windows until there is none to ask for, and wait for all of them."""
+        asked: deque[asyncio.Future[Status | None]] = deque()
+        while True:
+            while (question := windows.ask()) is not None:
+                asked.append(self._connection.begin("UID FETCH", question))
+            if not asked:
+                return
+            status = self._connection.answered(await asyncio.shield(asked.popleft()))
+            self._check(status)
+            windows.answer(status)
 
     async def heads(self, folder: RemoteFolder, epoch: str, keys: Sequence[str], size: int = 4096) -> Mapping[str, bytes]:
         await self._be_in(folder, epoch)
@@ -265,7 +358,17 @@ def _search_terms(criteria: Criteria) -> list[bytes | Literal]:
     return terms or [b"ALL"]
 
 
-# --- reading LIST --------------------------------------------------------------------------------------------------
+# --- LIST ----------------------------------------------------------------------------------------------------------
+
+
+def _list_options(capabilities: Set[str], cursors: bool) -> Iterator[bytes]:
+    """What to ask for with the names of the folders (RFC 5258, 6154 and 5819), and what instead when that is refused."""
+    use = [b"SPECIAL-USE"] if {"SPECIAL-USE", "LIST-EXTENDED"} <= capabilities else []
+    if cursors and {"LIST-STATUS", "CONDSTORE"} <= capabilities:
+        yield b" RETURN (" + b" ".join([*use, STATUS_ITEMS]) + b")"
+    if use:
+        yield b" RETURN (SPECIAL-USE)"
+    yield b""
 
 
 @dataclass
@@ -280,7 +383,7 @@ class _Listed:
 def _folders(told: Sequence[Data]) -> Iterator[RemoteFolder]:
     """Each folder once. The kind is what the server declares; where it declares none at all, what the names suggest."""
     listed: dict[bytes, _Listed] = {}
-    for attributes, delimiter, raw in filter(None, map(_list_line, told)):
+    for attributes, delimiter, raw in filter(None, (_list_line(data) for data in told if data.name == "LIST")):
         selectable = not attributes & {b"\\NOSELECT", b"\\NONEXISTENT"}
         folder = listed.setdefault(raw, _Listed(names.path_of(raw, delimiter), set(), False))
         folder.attributes |= attributes

@@ -43,7 +43,9 @@ class ImapSource:
         try:
             greeting = await self._connect(client)
             await sign_in(client.connection, self._options, self._secret)
-            yield ImapSession(client.connection, greeting, self._options.max_message_size)
+            if self._options.compress and "COMPRESS=DEFLATE" in client.connection.capabilities:
+                await client.connection.compress()  # a server that refuses after all is spoken to without
+            yield ImapSession(client.connection, greeting, self._options.max_message_size, self._options.window)
         except BaseException:
             await client.abort(FAREWELL)
             raise
