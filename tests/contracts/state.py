@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
+from msgspec import structs
 
 from hauld.errors import Refused, StaleCursor
 from hauld.model import (
@@ -67,7 +68,7 @@ class SetClock:
 
 def remote(uids: Iterable[int], epoch: str = "7", **more: object) -> list[RemoteItem]:
     """Items of these UIDs, 100 bytes and one each."""
-    return [replace(RemoteItem(f"{epoch}.{uid}", uid, 100 + uid), **more) for uid in uids]  # type: ignore[arg-type]
+    return [structs.replace(RemoteItem(f"{epoch}.{uid}", uid, 100 + uid), **more) for uid in uids]  # type: ignore[arg-type]
 
 
 def page(uids: Iterable[int], epoch: str = "7", **more: object) -> Page:
@@ -84,12 +85,12 @@ INBOX_PLACE = Place(IDENTITY, "ann", INBOX, "INBOX")
 
 def other(uid: int, digit: str = "f", epoch: str = "7") -> Placed:
     """Other bytes under the same key: 999 of them, in a file of their own."""
-    return replace(placed(uid, epoch), size=999, sha256=digit * 64, path=f"INBOX/{epoch}.{uid}.{digit}")
+    return structs.replace(placed(uid, epoch), size=999, sha256=digit * 64, path=f"INBOX/{epoch}.{uid}.{digit}")
 
 
 def found(uids: Iterable[int], epoch: str = "7", **more: object) -> list[Found]:
     """Files of these items, with the half of the hash that names tell."""
-    halves = [replace(placed(uid, epoch), sha256=placed(uid).sha256[:32]) for uid in uids]
+    halves = [structs.replace(placed(uid, epoch), sha256=placed(uid).sha256[:32]) for uid in uids]
     return [replace(Found(half.path, half.size, half), **more) for half in halves]  # type: ignore[arg-type]
 
 
@@ -553,13 +554,16 @@ class StateContract:
         numbers = [await scene.number(uid) for uid in (1, 2, 3)]
         paths = {1: "same", 2: "same", 3: "kept"}
         group = [
-            Stored(number, replace(placed(uid), sha256="a" * 64, size=5, path=paths[uid]))
+            Stored(number, structs.replace(placed(uid), sha256="a" * 64, size=5, path=paths[uid]))
             for number, uid in zip(numbers, (1, 2, 3), strict=True)
         ]
         await scene.state.record_group(scene.job.number, group, ())
-        conflict = [Stored(numbers[0], replace(other(1), path="kept")), Stored(numbers[2], replace(other(3), path="beside"))]
+        conflict = [
+            Stored(numbers[0], structs.replace(other(1), path="kept")),
+            Stored(numbers[2], structs.replace(other(3), path="beside")),
+        ]
         await scene.state.record_group(scene.job.number, conflict, ())
-        await scene.state.record_group(scene.job.number, [Stored(numbers[1], replace(other(2), path="beside"))], ())
+        await scene.state.record_group(scene.job.number, [Stored(numbers[1], structs.replace(other(2), path="beside"))], ())
         assert list(await scene.state.delete_job(scene.job.number, purge=True)) == ["same"]
         assert sorted(await scene.state.delete_job(keeper.number, purge=True)) == ["beside", "kept"]
 
@@ -701,6 +705,33 @@ class StateContract:
         assert (inbox.cursor, inbox.last_sync_at) == (b"\x00cursor", now)
         [event] = await scene.told("folder.listed")
         assert (event.folder, event.data["new"], event.data["gone"]) == ("INBOX", 3, 0)
+
+    async def test_a_short_listing_is_recorded_whole_or_not_at_all(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2])
+        now = clock.pass_seconds(1)
+        pages = [page([2, 3]), Page("7", cursor=b"next", whole=True)]
+        assert await scene.state.record_listing(scene.inbox.number, pages, [scene.job.number]) == (1, 1)
+        inbox = (await scene.state.folders(scene.account))[0]
+        assert (inbox.epoch, inbox.cursor, inbox.last_sync_at) == ("7", b"next", now)
+        assert (await scene.item(1)).removed_at == now
+        assert (await scene.item(3)).status is ItemStatus.PENDING
+        assert [(event.data["new"], event.data["gone"]) for event in await scene.told("folder.listed")] == [(2, 0), (1, 1)]
+        torn = [page([4]), replace(page([5]), epoch="8"), Page("7", cursor=b"last", whole=True)]
+        with pytest.raises(StaleCursor):
+            await scene.state.record_listing(scene.inbox.number, torn, [scene.job.number])
+        assert (await scene.state.folders(scene.account))[0] == inbox
+        assert await scene.list([2, 3]) == 0
+
+    async def test_folders_that_are_proven_unchanged_only_say_when_that_was(self, scene: Scene, clock: SetClock) -> None:
+        await scene.list([1, 2])
+        before = await scene.state.folders(scene.account)
+        events = await scene.told("folder.listed")
+        now = clock.pass_seconds(1)
+        await scene.state.set_unchanged([scene.inbox.number])
+        inbox, work = await scene.state.folders(scene.account)
+        assert inbox == replace(before[0], last_sync_at=now)
+        assert work == before[1]
+        assert await scene.told("folder.listed") == events
 
     async def test_P17_only_a_whole_listing_that_does_not_name_an_item_makes_it_gone(
         self, scene: Scene, clock: SetClock
@@ -978,7 +1009,7 @@ class StateContract:
         number = await scene.number(1)
         await scene.store([1])
         before = await scene.item(1)
-        again = Stored(number, replace(placed(1), path="elsewhere", size=5))
+        again = Stored(number, structs.replace(placed(1), path="elsewhere", size=5))
         setback = Setback(number, "missing", "?", final=True)
         assert await scene.state.record_group(scene.job.number, [again], [setback]) == Committed(0)
         assert await scene.item(1) == before
@@ -1121,8 +1152,8 @@ class StateContract:
         other = await create(scene.state, scene.account)
         await scene.state.want_known(other.number, scene.inbox.number)
         strangers = [
-            replace(placed(2), identity="imap:example.org:bob"),
-            replace(placed(2), folder=b"Work"),
+            structs.replace(placed(2), identity="imap:example.org:bob"),
+            structs.replace(placed(2), folder=b"Work"),
             placed(2, "8"),
             placed(77),
         ]
@@ -1165,7 +1196,7 @@ class StateContract:
             Stored(one, other(1, "e")),
             Stored(one, placed(1)),
             Stored(two, other(2)),
-            Stored(two, replace(other(2, "d"), key="7.1")),
+            Stored(two, structs.replace(other(2, "d"), key="7.1")),
         ]
         assert await scene.state.record_group(scene.job.number, group, ()) == Committed(2)
         item = await scene.item(1)
@@ -1186,10 +1217,10 @@ class StateContract:
         await scene.state.restore("imap", INBOX_PLACE, found([1]))
         await scene.list([1])
         number = await scene.number(1)
-        await scene.state.record_group(scene.job.number, [Stored(number, replace(placed(1), path="again"))], ())
+        await scene.state.record_group(scene.job.number, [Stored(number, structs.replace(placed(1), path="again"))], ())
         assert (await scene.item(1)).conflicts == ()
         await scene.state.record_group(scene.job.number, [Stored(number, other(1))], ())
-        half = replace(other(1), sha256="f" * 32)
+        half = structs.replace(other(1), sha256="f" * 32)
         await scene.state.record_group(scene.job.number, [Stored(number, half)], ())
         assert [conflict.path for conflict in (await scene.item(1)).conflicts] == ["INBOX/7.1.f"]
 

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from haulapi import calls
-from hauld.model import Deposit, Place, Placed, RemoteFolder
+from hauld.errors import Transient
+from hauld.model import Deposit, Place, Placed, RemoteFolder, Setback, Stored
+from hauld.state.base import Committed
+from hauld.state.sqlite import SqliteState
 from hauld.stores.maildir import MaildirStore
 from support.engine import running
-from support.scripted_imap import Honest, Mailbox, ScriptedServer
+from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 
 def mailbox(count: int, name: str) -> Mailbox:
@@ -85,3 +88,66 @@ async def test_L13_a_folder_that_cannot_be_written_fails_alone_though_it_came_wi
         engine.store.loses = False
         await engine.commands.jobs_sync(calls.JobParams(job=job.id))
         await engine.until(job.id, lambda seen: seen.progress.downloaded_items == 240)
+
+
+# --- groups beside each other ---
+
+
+async def test_while_a_group_is_recorded_the_next_is_made_durable_and_none_overtakes_another(tmp_path: Path) -> None:
+    durable: list[list[str]] = []
+    recorded: list[list[str]] = []
+    first, second = asyncio.Event(), asyncio.Event()
+
+    class Tells(MaildirStore):
+        @asynccontextmanager
+        async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+            async with super().commit(group) as placed:
+                durable.append([item.key for item in placed])
+                (second if first.is_set() else first).set()
+                yield placed
+
+    class WaitsForTheNext(SqliteState):
+        async def record_group(self, job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback]) -> Committed:
+            if stored:
+                await second.wait()
+                recorded.append([item.placed.key for item in stored])
+            return await super().record_group(job, stored, setbacks)
+
+    honest = Honest({b"INBOX": mailbox(300, "in")})
+    asked: list[Command] = []
+
+    @honest.instead_of("UID FETCH")
+    async def all_but_the_first_when_that_is_durable(client: Client, command: Command) -> None:
+        if b"BODY" in command.arguments:
+            asked.append(command)
+            if len(asked) > 1:
+                await first.wait()
+        await honest.answer(client, command)
+
+    async with (
+        ScriptedServer(honest) as server,
+        running(tmp_path, server.source(), state=WaitsForTheNext, store=Tells) as engine,
+    ):
+        assert (await engine.finish()).progress.downloaded_items == 300
+    assert len(durable) > 1
+    assert recorded == durable
+
+
+async def test_L5_a_group_that_fails_takes_none_of_those_behind_it_along(tmp_path: Path) -> None:
+    class FailsOnce(MaildirStore):
+        failed = 0
+
+        @asynccontextmanager
+        async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+            if not FailsOnce.failed:
+                FailsOnce.failed = len(group)
+                raise Transient("disk", "No room.")
+            async with super().commit(group) as placed:
+                yield placed
+
+    honest = Counting({b"INBOX": mailbox(500, "in")})
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), store=FailsOnce) as engine:
+        job = await engine.create(live=False)
+        await engine.until(job.id, lambda seen: seen.progress.downloaded_items == 500)
+        assert len(honest.given) == 500 + FailsOnce.failed
+        assert len(engine.bodies()) == 500

@@ -11,9 +11,10 @@ import pytest
 
 from contracts.store import IDENTITY, INBOX, staged, stored
 from hauld.stores.eml import Compression, EmlStore
-from stores.test_store_power_loss import ARCHIVE, BODIES, Model, RecordingDisk, keys_stored
-from support.killed_eml_store import UnsyncedDisk
+from stores.test_store_power_loss import ARCHIVE, BODIES, Model, RecordingDisk, group_of
+from support.disks import UnsyncedDisk
 from support.killed_store import ITEMS, fetched, known, recovered
+from support.unmeasured import unmeasured
 
 
 async def all_is_well(tree: Path, compression: Compression) -> None:
@@ -37,7 +38,7 @@ async def all_is_well(tree: Path, compression: Compression) -> None:
 async def test_L1_L4_killed_at_every_step_nothing_is_lost_twice_or_torn(tmp_path: Path, compression: Compression) -> None:
     subprocess.run(
         [sys.executable, "-m", "support.killed_eml_store", tmp_path, compression],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=unmeasured(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
         check=True,
         timeout=300,
     )
@@ -73,8 +74,12 @@ async def test_L17_after_a_power_cut_at_any_moment_every_row_has_its_bytes(
     store = EmlStore(tmp_path / "mail", compression=compression, memory_limit=1000, disk=disk)
     await store.start()
     disk.done.clear()
-    await keys_stored(store, disk, keys[:5], keys[5:9])
-    await keys_stored(store, disk, keys[9:10], keys[10:])
+    groups = [await group_of(store, keys[:5], keys[5:9]), await group_of(store, keys[9:10], keys[10:])]
+    async with store.commit(groups[0]) as placed:
+        await store.write(groups[1])
+        disk.done.append(("commit", placed))
+    async with store.commit(groups[1]) as placed:
+        disk.done.append(("commit", placed))
     await store.close()
 
     model = GrowingModel(tmp_path / "mail")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import json
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ from hauld.model import Deposit, Found, Place, RemoteFolder
 from hauld.stores.eml import EmlStore
 from hauld.stores.maildir import MaildirStore
 from support.disks import failing
-from support.killed_eml_store import WatchedGrowingDisk
+from support.killed_eml_store import WatchedUnsyncedDisk
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -93,6 +97,66 @@ async def test_L11_storing_a_damaged_message_again_mends_it(started: Start, tmp_
     assert await store.digest([placed.path]) == [(len(TEXT), placed.sha256)]
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["the same message", "one beside it"])
+async def test_a_directory_of_messages_that_was_deleted_is_made_again(started: Start, tmp_path: Path, other: bool) -> None:
+    store = await started()
+    place = await inbox_of(store)
+    [placed] = await stored(store, staged(store, place, "7.1", TEXT))
+    shutil.rmtree(tmp_path / "mail" / placed.path[:2])
+    text = like(placed.sha256) if other else TEXT
+    with pytest.raises(Transient):
+        await stored(store, staged(store, place, "7.2", text))
+    [again] = await stored(store, staged(store, place, "7.2", text))
+    assert await store.read(again.path) == text
+
+
+def like(sha256: str) -> bytes:
+    """Bytes whose hash begins with the same two digits, and goes on with others."""
+    hashes = ((text, hashlib.sha256(text).hexdigest()) for text in map(b"%d".__mod__, count()))
+    return next(text for text, other in hashes if other[:2] == sha256[:2] and other[2:4] != sha256[2:4])
+
+
+async def test_H9_a_file_in_the_place_of_a_directory_of_messages_is_an_error_and_stays(started: Start, tmp_path: Path) -> None:
+    store = await started()
+    in_the_way = tmp_path / "mail" / hashlib.sha256(TEXT).hexdigest()[:2]
+    in_the_way.write_bytes(b"mine")
+    place = await inbox_of(store)
+    with pytest.raises(Transient):
+        await stored(store, staged(store, place, "7.1", TEXT))
+    assert in_the_way.read_bytes() == b"mine"
+    in_the_way.unlink()
+    assert await stored(store, staged(store, place, "7.1", TEXT))
+
+
+# --- beforehand ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+async def test_groups_that_are_written_while_others_are_committed_are_stored_whole(started: Start, compression: str) -> None:
+    store = await started(compression=compression)
+    place = await inbox_of(store)
+    texts = {f"7.{n}": b"%d " % n + TEXT * (n % 3 + 1) for n in range(40)}
+    groups = [[staged(store, place, f"7.{n}", texts[f"7.{n}"]) for n in range(start, start + 10)] for start in range(0, 40, 10)]
+    await store.write(groups[0])
+    for group, following in zip(groups, [*groups[1:], []], strict=True):
+        await asyncio.gather(stored(store, *group), store.write(following))
+    found = [item.placed for item in store.look(place) if item.placed]
+    assert {item.key: await store.read(item.path) for item in found} == texts
+    assert os.listdir(store._tree.spool.directory) == []
+
+
+async def test_what_is_written_and_then_not_wanted_goes_at_the_next_sweep(started: Start) -> None:
+    store = await started()
+    group = [staged(store, await inbox_of(store), "7.1", TEXT)]
+    await store.write(group)
+    stage = store._tree.spool.directory
+    await store.recover()
+    assert len(os.listdir(stage)) == 1
+    group[0].body.discard()
+    await store.recover()
+    assert os.listdir(stage) == []
+
+
 # --- indexes -------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +176,16 @@ async def test_an_index_is_what_a_person_can_read(started: Start, tmp_path: Path
     facts, item = map(json.loads, (tmp_path / "mail" / place.directory).read_text().splitlines())
     assert (facts["identity"], facts["path"]) == (IDENTITY, ["Archive", "2024"])
     assert (item["key"], item["size"], item["flags"]) == ("7.1", len(TEXT), ["\\Seen"])
+
+
+@pytest.mark.parametrize(("key", "flag"), [("7.\x7f", '$\n"\\'), ("7.ü", "$😀"), ("7.1", "$\ud800")], ids=ascii)
+async def test_a_line_is_ascii_whatever_the_key_and_the_flags_are(started: Start, tmp_path: Path, key: str, flag: str) -> None:
+    store = await started()
+    place = await inbox_of(store)
+    [placed] = await stored(store, staged(store, place, key, TEXT, flags=[flag]))
+    _, line = (tmp_path / "mail" / place.directory).read_text("ascii").splitlines()
+    assert line.startswith(json.dumps({"epoch": placed.epoch, "key": placed.key}, separators=(",", ":"))[:-1])
+    assert [(found.placed, found.flags) for found in store.look(place)] == [(placed, (flag,))]
 
 
 @pytest.mark.parametrize("tail", [b'{"epoch":"7","key":"7.9"', b"\0" * 300, b"\n"], ids=["cut short", "zeros", "empty line"])
@@ -169,7 +243,7 @@ async def test_a_message_that_was_cut_short_is_no_item(started: Start, tmp_path:
 async def test_L7_when_an_index_cannot_be_synced_nothing_rests_on_it_and_the_next_commit_is_whole(
     started: Start, tmp_path: Path
 ) -> None:
-    disk = WatchedGrowingDisk()
+    disk = WatchedUnsyncedDisk()
     store = await started(disk=disk)
     place = await inbox_of(store)
     disk.before = failing("sync_file", errno.EIO, within="index/")
@@ -184,7 +258,7 @@ async def test_L7_when_an_index_cannot_be_synced_nothing_rests_on_it_and_the_nex
 
 
 async def test_L5_a_commit_that_fails_again_and_again_does_not_fill_the_index(started: Start, tmp_path: Path) -> None:
-    disk = WatchedGrowingDisk()
+    disk = WatchedUnsyncedDisk()
     store = await started(disk=disk)
     place = await inbox_of(store)
     disk.before = failing("create", errno.ENOSPC, within=".haul/stage", times=3)

@@ -11,10 +11,10 @@ import os
 import resource
 import shutil
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -281,7 +281,7 @@ async def test_messages_of_other_programs_are_told_without_an_item(root: Path, s
     (root / "work/INBOX/new/1700000000.M1P1.host").write_bytes(b"local")
     (root / "work/INBOX/cur/.hidden").write_bytes(b"readers pass over it")
     [placed] = await stored(store, staged(store, place, "7.1", b"one"))
-    assert items_in(store) == [replace(placed, sha256=placed.sha256[:32])]
+    assert items_in(store) == [msgspec.structs.replace(placed, sha256=placed.sha256[:32])]
     assert [found for found in store.look(place) if not found.placed] == [
         Found("work/INBOX/new/1700000000.M1P1.host", len(b"local"))
     ]
@@ -310,7 +310,7 @@ async def test_of_two_files_of_an_item_one_is_the_item_and_the_other_nobodys(
         file.write_bytes(b"o")
     first, second = store.look(place)
     assert first.path == placed.path
-    assert first.placed == replace(placed, sha256=placed.sha256[:32])
+    assert first.placed == msgspec.structs.replace(placed, sha256=placed.sha256[:32])
     assert second.placed is None
     assert (root / second.path).is_file()
     if damaged:

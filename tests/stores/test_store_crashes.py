@@ -11,12 +11,14 @@ import pytest
 
 from contracts.store import items_in
 from hauld.stores.maildir import MaildirStore
+from support.disks import UnsyncedDisk
 from support.killed_store import ITEMS, fetched, known, recovered
+from support.unmeasured import unmeasured
 
 
 async def all_is_well(tree: Path, layout: str) -> None:
     """A new process finds every item once, with its bytes, after fetching only what has no row."""
-    store = MaildirStore(tree / "mail", layout=layout)  # type: ignore[arg-type]
+    store = MaildirStore(tree / "mail", layout=layout, disk=UnsyncedDisk())  # type: ignore[arg-type]
     await store.start()
     await recovered(store, tree)
     rows = known(tree)
@@ -33,7 +35,7 @@ async def all_is_well(tree: Path, layout: str) -> None:
 async def test_L1_L4_killed_at_every_step_nothing_is_lost_twice_or_torn(tmp_path: Path, layout: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "support.killed_store", tmp_path, layout],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=unmeasured(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
         check=True,
         timeout=300,
     )

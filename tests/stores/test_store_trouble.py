@@ -88,8 +88,9 @@ async def worked(disk: FailingDisk, step: Awaitable[object]) -> bool:
 
 
 @EVERY_TROUBLE
+@pytest.mark.parametrize("ahead", [False, True], ids=["", "written ahead"])
 async def test_L5_L6_L7_L8_a_commit_that_fails_at_any_step_is_whole_or_absent(
-    tmp_path: Path, error: int, for_good: bool
+    tmp_path: Path, error: int, for_good: bool, ahead: bool
 ) -> None:
     for at in count(1):
         disk = FailingDisk(error, for_good=for_good, whole=at % 2 == 0)
@@ -98,6 +99,8 @@ async def test_L5_L6_L7_L8_a_commit_that_fails_at_any_step_is_whole_or_absent(
         group = await deposits(store)
         await ended([deposit.body for deposit in group])
         disk.arm(at)
+        if ahead:
+            await store.write(group)
         placed = items_in(store) if await worked(disk, stored(store, *group)) else await recovered(store)
         assert len(placed) in (0, len(BODIES))
         if not placed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from support.unmeasured import unmeasured
 
 SCRIPTS = Path(sys.executable).parent
 PATIENCE = 60.0
@@ -69,7 +70,7 @@ class Hauld:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, **(environment or {})},
+            env={**unmeasured(), **(environment or {})},
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
@@ -141,6 +142,7 @@ class Hauld:
             capture_output=True,
             text=True,
             timeout=options.pop("timeout", 4 * PATIENCE),
+            env=options.pop("env", None) or unmeasured(),
             **options,
         )
 

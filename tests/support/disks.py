@@ -45,6 +45,19 @@ class WatchedDisk(Disk):
         return [name for name, _ in self.steps]
 
 
+class UnsyncedDisk(Disk):
+    """A real disk that never waits: what a process wrote is there after it was killed, synced or not."""
+
+    def sync_file(self, path: str) -> None:
+        pass
+
+    def sync_directory(self, path: str) -> None:
+        pass
+
+    def sync_file_system(self, descriptor: int) -> None:
+        pass
+
+
 def failing(name: str, error: int, *, within: str = "", times: int = 1) -> Callable[[int, str, tuple[Any, ...]], None]:
     """The step of that name fails with this error number, ``times`` times, where its first argument contains ``within``."""
     left = times

@@ -12,29 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hauld.stores.eml import EmlStore
-from hauld.stores.index import GrowingDisk
-from support.disks import WatchedDisk, killing
+from support.disks import UnsyncedDisk, WatchedDisk, killing
 from support.killed_store import MEMORY_LIMIT, crashed_commit, in_child, only_recovery, scenario
 
 
-class UnsyncedDisk(GrowingDisk):
-    """A disk that never waits: what a process wrote is there after it was killed, synced or not."""
-
-    def sync_file(self, path: str) -> None:
-        pass
-
-    def sync_directory(self, path: str) -> None:
-        pass
-
-    def sync_file_system(self, descriptor: int) -> None:
-        pass
+class WatchedUnsyncedDisk(WatchedDisk, UnsyncedDisk):
+    """Watched, and never waiting."""
 
 
-class WatchedGrowingDisk(WatchedDisk, UnsyncedDisk):
-    """Watched while an index grows, too."""
-
-
-def store_in(tree: Path, compression: Any, disk: WatchedGrowingDisk) -> EmlStore:
+def store_in(tree: Path, compression: Any, disk: WatchedUnsyncedDisk) -> EmlStore:
     return EmlStore(tree / "mail", compression=compression, memory_limit=MEMORY_LIMIT, disk=disk)
 
 
@@ -42,15 +28,15 @@ def main(directory: Path, compression: str) -> None:
     for at in count(1):
         tree = directory / f"killed before step {at:03}"
         tree.mkdir()
-        disk = WatchedGrowingDisk(killing(at), whole=at % 2 == 0)
+        disk = WatchedUnsyncedDisk(killing(at), whole=at % 2 == 0)
         if in_child(lambda: scenario(store_in(tree, compression, disk), tree)):  # noqa: B023
             shutil.rmtree(tree)
             break
     tree = directory / "killed again and again while it recovered"
     tree.mkdir()
-    in_child(lambda: crashed_commit(store_in(tree, compression, WatchedGrowingDisk()), tree))
+    in_child(lambda: crashed_commit(store_in(tree, compression, WatchedUnsyncedDisk()), tree))
     for at in count(1):
-        disk = WatchedGrowingDisk(killing(at))
+        disk = WatchedUnsyncedDisk(killing(at))
         if in_child(lambda: only_recovery(store_in(tree, compression, disk), tree)):  # noqa: B023
             break
 

@@ -18,7 +18,12 @@ from typing import Any
 
 from hauld.model import Deposit, FolderKind, Place, Placed, RemoteFolder
 from hauld.stores.maildir import MaildirStore
-from support.disks import WatchedDisk, killing
+from support.disks import UnsyncedDisk, WatchedDisk, killing
+
+
+class KilledDisk(WatchedDisk, UnsyncedDisk):
+    """One at whose steps a process dies."""
+
 
 INBOX = RemoteFolder(b"INBOX", ("INBOX",), FolderKind.INBOX)
 OTHER = RemoteFolder(b"Other", ("Other",))
@@ -50,20 +55,27 @@ async def recovered(store: MaildirStore, tree: Path) -> None:
 
 async def fetched(store: MaildirStore, tree: Path, keys: Iterable[str]) -> None:
     """These items, in one group and with their rows."""
-    inbox = await store.prepare("id", "work", INBOX, None)
-    other = await store.prepare("id", "work", OTHER, None)
-    group = [_staged(store, inbox if int(key[2:]) % 2 == 0 else other, key) for key in keys]
-    async with store.commit(group) as placed:
+    async with store.commit(await group_of(store, keys)) as placed:
         record(tree, placed)
 
 
+async def group_of(store: MaildirStore, keys: Iterable[str]) -> list[Deposit]:
+    inbox = await store.prepare("id", "work", INBOX, None)
+    other = await store.prepare("id", "work", OTHER, None)
+    return [_staged(store, inbox if int(key[2:]) % 2 == 0 else other, key) for key in keys]
+
+
 async def scenario(store: MaildirStore, tree: Path) -> None:
-    """Recover, and fetch what is missing in a large group and a small one."""
+    """Recover, and fetch what is missing in a large group and a small one, which is written while the first is recorded."""
     await store.start()
     await recovered(store, tree)
     missing = sorted(ITEMS.keys() - known(tree).keys())
-    await fetched(store, tree, missing[:8])
-    await fetched(store, tree, missing[8:])
+    large, small = await group_of(store, missing[:8]), await group_of(store, missing[8:])
+    async with store.commit(large) as placed:
+        await store.write(small)
+        record(tree, placed)
+    async with store.commit(small) as placed:
+        record(tree, placed)
     await store.close()
 
 
@@ -112,15 +124,15 @@ def main(directory: Path, layout: str) -> None:
     for at in count(1):
         tree = directory / f"killed before step {at:03}"
         tree.mkdir()
-        disk = WatchedDisk(killing(at), whole=at % 2 == 0)
+        disk = KilledDisk(killing(at), whole=at % 2 == 0)
         if in_child(lambda: scenario(store_in(tree, layout, disk), tree)):  # noqa: B023
             shutil.rmtree(tree)
             break
     tree = directory / "killed again and again while it recovered"
     tree.mkdir()
-    in_child(lambda: crashed_commit(store_in(tree, layout, WatchedDisk()), tree))
+    in_child(lambda: crashed_commit(store_in(tree, layout, KilledDisk()), tree))
     for at in count(1):
-        disk = WatchedDisk(killing(at))
+        disk = KilledDisk(killing(at))
         if in_child(lambda: only_recovery(store_in(tree, layout, disk), tree)):  # noqa: B023
             break
 

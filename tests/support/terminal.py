@@ -17,6 +17,8 @@ from types import TracebackType
 
 import pytest
 
+from support.unmeasured import unmeasured
+
 PATIENCE = 60.0
 """Seconds until something that does not show is a failure."""
 
@@ -94,7 +96,7 @@ class Running:
         self.display = Display(columns)
         self._ours, theirs = open_terminal()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+        variables = {name: value for name, value in unmeasured().items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self._changed = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(

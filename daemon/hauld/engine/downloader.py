@@ -8,7 +8,7 @@ fresh listing no longer names it. A folder that the store cannot write, or the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from hauld.engine.plan import Batch, Plan, reckoned
 from hauld.engine.progress import Meter
 from hauld.engine.workshop import Workshop
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Deposit, Fetched, Folder, Job, Missing, Outcome, PendingItem, Place, Rejected, Setback, Twin, Want
+from hauld.model import Deposit, Fetched, Folder, Job, Missing, PendingItem, Place, Rejected, Setback, Twin, Want
 from hauld.sources.base import Session
 
 SHARE = 50
@@ -129,49 +129,48 @@ class Downloader:
 
     async def _fetch(self, session: Session, batch: Batch, this: _Pass) -> None:
         """Fetch one batch under the byte budget. Whatever happens, what did not come is free for the next try."""
-        place = await self._comparison.place(batch.folder)
-        waiting = {item.key: item for item in batch.items}
-        items = dict(waiting)
+        folder, epoch = batch.folder, epoch_of(batch.folder)
+        place = await self._comparison.place(folder)
+        items = {item.key: item for item in batch.items}
+        waiting = dict(items)
         numbers = {item.number for item in batch.items}
         self._account.claimed |= numbers
         self.in_progress |= numbers
         held = await self._hold(batch)
+        wants = [Want(item.key, item.size) for item in batch.items]
         setbacks: list[Setback] = []
         try:
-            async for outcome in self._outcomes(session, batch):
-                item = items[outcome.key]
-                if isinstance(outcome, Twin):
-                    await self._pass_on_twin(item, outcome, place, batch.folder, this)
-                    continue
-                del waiting[item.key]
-                weight = held.pop(item.key)
-                if isinstance(outcome, Fetched):
-                    self._pass_on(item, outcome, place, _Passage(item, batch.folder, this, weight))
-                else:
-                    setbacks.append(self._setback(batch.folder, item, outcome, this))
-                    self._let_go([item], weight)
+            async with aclosing(session.fetch(folder.remote, epoch, wants, self._workshop.store.sink(place, epoch))) as answers:
+                async for outcomes in answers:
+                    arrivals: list[Arrival] = []
+                    for outcome in outcomes:
+                        item = items[outcome.key]
+                        if isinstance(outcome, Fetched):
+                            del waiting[item.key]
+                            passage = _Passage(item, folder, this, held.pop(item.key))
+                            arrivals.append(self._arrival(item, outcome, place, epoch, passage))
+                        elif isinstance(outcome, Twin):
+                            self._put(arrivals)
+                            arrivals = []
+                            await self._pass_on_twin(item, outcome, place, folder, this)
+                        else:
+                            del waiting[item.key]
+                            setbacks.append(self._setback(folder, item, outcome, this))
+                            self._let_go([item], held.pop(item.key))
+                    self._put(arrivals)
         finally:
             self._let_go(waiting.values(), sum(held.values()))
             if setbacks:
                 this.setbacks += len(setbacks)
                 await self._state.record_group(self._job.number, (), setbacks)
 
-    async def _outcomes(self, session: Session, batch: Batch) -> AsyncIterator[Outcome | Twin]:
-        """What becomes of the items, as it becomes known."""
-        folder = batch.folder
-        wants = [Want(item.key, item.size) for item in batch.items]
-        async with aclosing(session.fetch(folder.remote, epoch_of(folder), wants, self._workshop.store)) as answers:
-            async for outcomes in answers:
-                for outcome in outcomes:
-                    yield outcome
-
-    def _pass_on(self, item: PendingItem, fetched: Fetched, place: Place, passage: _Passage) -> None:
+    def _arrival(self, item: PendingItem, fetched: Fetched, place: Place, epoch: str, passage: _Passage) -> Arrival:
         """The item's bytes are staged: on to the commit, with the item's share of the budget."""
         flags = item.flags if fetched.flags is None else fetched.flags
         date = item.date if fetched.date is None else fetched.date
-        deposit = Deposit(place, epoch_of(passage.folder), item.key, fetched.body, flags, date)
+        deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
         listed = item.size if fetched.listed_size is None else fetched.listed_size
-        self._put(Arrival(item.number, self._job.number, deposit, listed, self._passed, passage))
+        return Arrival(item.number, self._job.number, deposit, listed, self._passed, passage)
 
     async def _pass_on_twin(self, item: PendingItem, twin: Twin, place: Place, folder: Folder, this: _Pass) -> None:
         """The same for a second body of the item. It has no share of the budget, so its commit is waited for."""
@@ -179,13 +178,14 @@ class Downloader:
         deposit = Deposit(place, epoch_of(folder), item.key, twin.body, item.flags, item.date)
         listed = item.size if twin.listed_size is None else twin.listed_size
         passage = _Passage(item, folder, this, 0, over)
-        self._put(Arrival(item.number, self._job.number, deposit, listed, self._passed, passage, twin=True))
+        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, passage, twin=True)])
         await over
 
-    def _put(self, arrival: Arrival) -> None:
-        self._unsettled += 1
-        self._all_settled.clear()
-        self._workshop.ingest.put(arrival)
+    def _put(self, arrivals: Sequence[Arrival]) -> None:
+        if arrivals:
+            self._unsettled += len(arrivals)
+            self._all_settled.clear()
+            self._workshop.ingest.put(arrivals)
 
     def _passed(self, arrivals: Sequence[Arrival], error: HaulError | None) -> None:
         """A commit is over, whatever became of these."""

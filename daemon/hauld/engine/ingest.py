@@ -5,8 +5,11 @@ store, then its items, counters and events are one transaction of the state, the
 Whatever breaks in between, ``Ingest.recover`` finds whole files without rows and adopts them: at start-up after a crash,
 and before the next group after an error.
 
+While one group is recorded, the next is made durable, and the bodies of the one behind it are written: three may be under way,
+one at each step, and none overtakes another.
+
 A group closes when nothing more waits, so a single new message is durable at once, and bulk makes large groups by itself
-because arrivals pile up while a group is being committed.
+because arrivals pile up while others are being committed.
 
 A group that the disk refuses is tried folder by folder: one folder that cannot be written then fails alone.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -55,34 +59,53 @@ class Ingest:
         self.machine = machine or Machine()
         self._store = store
         self._state = state
-        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
-        self._committing = asyncio.Lock()
+        self._arrivals: deque[Arrival] = deque()
+        self._news = asyncio.Event()
+        self._writing = asyncio.Lock()  # one for each step, held by the group that is there
+        self._landing = asyncio.Lock()
+        self._recording = asyncio.Lock()
         self._unfinished = False
 
-    def put(self, arrival: Arrival) -> None:
-        """Hand over an item for the next group. Never waits: the byte budget bounds what comes here."""
-        self._arrivals.put_nowait(arrival)
+    def put(self, arrivals: Sequence[Arrival]) -> None:
+        """Hand over items for the next group. Never waits: the byte budget bounds what comes here."""
+        self._arrivals.extend(arrivals)
+        self._news.set()
 
     async def run(self) -> None:
-        """Commit groups until cancelled; a group that was begun is finished first."""
-        while True:
-            group = await self._group()
-            commit = asyncio.ensure_future(self._commit(group))
-            try:
-                await asyncio.shield(commit)
-            except asyncio.CancelledError:
-                await commit
-                raise
+        """Commit groups until cancelled; those that were begun are finished first."""
+        under_way: set[asyncio.Task[None]] = set()
+        defects: list[BaseException] = []
+        running = asyncio.current_task()
+        assert running is not None
+
+        def over(task: asyncio.Task[None]) -> None:
+            under_way.discard(task)
+            if error := task.exception():
+                defects.append(error)
+                running.cancel()
+
+        try:
+            while True:
+                await self._writing.acquire()  # first, so that a group grows until it can go on
+                group = await self._group()
+                task = asyncio.create_task(self._commit(group), name=f"commit of {len(group)} items")
+                under_way.add(task)
+                task.add_done_callback(over)
+        finally:
+            while under_way:
+                await asyncio.wait(under_way)
+            if defects:
+                raise defects[0]
 
     async def recover(self) -> int:
         """Adopt what the store holds and the ledger does not know, and sweep what nobody will ask for. The number of rows that
         changed."""
-        async with self._committing:
+        async with self._landing, self._recording:
             return (await self._recover())[0]
 
     async def finish(self) -> None:
         """Wait until every file that has its final name by now has its row, too, if it is to have one."""
-        async with self._committing:
+        async with self._landing, self._recording:
             if self._unfinished:
                 await self._recover()
 
@@ -97,51 +120,78 @@ class Ingest:
         return adopted, {(each.identity, each.folder, each.epoch, each.key) for each in placed}
 
     async def _group(self) -> list[Arrival]:
-        group = [await self._arrivals.get()]
-        size = group[0].deposit.body.size
-        while len(group) < GROUP_ITEMS and size < GROUP_BYTES and not self._arrivals.empty():
-            group.append(self._arrivals.get_nowait())
+        while not self._arrivals:
+            self._news.clear()
+            await self._news.wait()
+        group: list[Arrival] = []
+        size = 0
+        while self._arrivals and len(group) < GROUP_ITEMS and size < GROUP_BYTES:
+            group.append(self._arrivals.popleft())
             size += group[-1].deposit.body.size
         return group
 
     async def _commit(self, group: Sequence[Arrival]) -> None:
-        async with self._committing:
-            try:
-                await self._store_group(group)
-            except HaulError as error:
-                folders = by_folder(group)
-                if isinstance(error, Transient) and error.kind == "disk" and len(folders) > 1:
-                    await self._commit_folders(folders)
-                else:
-                    self._refuse(group, error)
+        """All steps of one group, the first of which is its own already."""
+        try:
+            await self._store.write([arrival.deposit for arrival in group])
+            await self._landing.acquire()
+        finally:
+            self._writing.release()
+        try:
+            await self._store_group(group)
+        except HaulError as error:
+            folders = by_folder(group)
+            if isinstance(error, Transient) and error.kind == "disk" and len(folders) > 1:
+                await self._commit_folders(folders)
             else:
-                self._settle(group, None)
+                self._refuse(group, error)
+        else:
+            self._settle(group, None)
 
     async def _commit_folders(self, folders: Sequence[Sequence[Arrival]]) -> None:
         """Each folder as a group of its own, so that what keeps one from being written is that one's alone."""
         durable: set[Item] = set()
         for group in folders:
+            await self._landing.acquire()
             try:
-                if self._unfinished:
-                    durable |= (await self._recover())[1]
+                durable |= await self._put_in_order()
+            except HaulError as error:
+                self._landing.release()
+                self._part(group, durable, error)
+                continue
+            try:
                 await self._store_group([arrival for arrival in group if not _is_among(durable, arrival)])
             except HaulError as error:
-                self._settle([arrival for arrival in group if _is_among(durable, arrival)], None)
-                self._refuse([arrival for arrival in group if not _is_among(durable, arrival)], error)
+                self._part(group, durable, error)
             else:
                 self._settle(group, None)
 
     async def _store_group(self, group: Sequence[Arrival]) -> None:
-        """Durable under its final names, and recorded."""
-        if self._unfinished:
-            await self._recover()
-        self._unfinished = True  # until it is left in order; entering can fail after the first final name appeared
-        async with self._store.commit([arrival.deposit for arrival in group]) as placed:
-            refused = await self._record(group, placed)
-        self._unfinished = False
+        """Durable under its final names, and recorded. It is the group's turn to be made durable, and it goes on by itself to
+        where it is recorded."""
+        turn = self._landing
+        try:
+            await self._put_in_order()
+            async with self._store.commit([arrival.deposit for arrival in group]) as placed:
+                await self._recording.acquire()
+                self._landing.release()
+                turn = self._recording
+                refused = await self._record(group, placed)
+        except BaseException:
+            self._unfinished = True  # entering can fail after the first final name appeared
+            raise
+        finally:
+            turn.release()
         self.machine.works()
         for path in refused:
             await self._store.remove(path)
+
+    async def _put_in_order(self) -> set[Item]:
+        """Where a group went wrong, what it has left durable gets its rows, and is returned."""
+        if not self._unfinished:
+            return set()
+        async with self._recording:
+            return (await self._recover())[1]
 
     async def _record(self, group: Sequence[Arrival], placed: Sequence[Placed]) -> list[str]:
         """One transaction for each job in the group, and another for its twins: which of two bodies came first is known by
@@ -167,6 +217,11 @@ class Ingest:
         for arrival in group:
             arrival.deposit.body.discard()
         self._settle(group, error)
+
+    def _part(self, group: Sequence[Arrival], durable: set[Item], error: HaulError) -> None:
+        """The error is that of the arrivals which are not durable."""
+        self._settle([arrival for arrival in group if _is_among(durable, arrival)], None)
+        self._refuse([arrival for arrival in group if not _is_among(durable, arrival)], error)
 
     @staticmethod
     def _settle(group: Sequence[Arrival], error: HaulError | None) -> None:

@@ -22,19 +22,20 @@ has it. The line stays, and means something again only if the same bytes come ag
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
+from msgspec import structs
+
 from hauld.errors import ItemRejected
 from hauld.model import Body, Deposit, Found, Place, Placed, RemoteFolder
 from hauld.stores.bodies import MemoryBody, SpilledBody
-from hauld.stores.durable import FolderTrouble, disk_trouble
-from hauld.stores.index import INDEX, GrowingDisk, Indexes, Line
+from hauld.stores.durable import Disk, FolderTrouble, disk_trouble
+from hauld.stores.index import INDEX, Indexes, Line
 from hauld.stores.objects import PACKED, Objects, object_path
 from hauld.stores.packing import Damaged, Packer
 from hauld.stores.places import Modes
@@ -65,15 +66,16 @@ class EmlStore(TreeStore):
         mode: int = 0o640,
         memory_limit: int = 256 * 1024,
         keep_free: int = 0,
-        disk: GrowingDisk | None = None,
+        disk: Disk | None = None,
     ) -> None:
-        self._disk = disk or GrowingDisk()
+        self._disk = disk or Disk()
         modes = Modes(mode, group)
         super().__init__(Tree(root, "eml", self._disk, modes, memory_limit, keep_free))
         self._indexes = Indexes(self._root, self._disk, modes)
         self._objects = Objects(self._tree)
         self._compression = compression
         self._packer: Packer | None = None
+        self._frames: WeakKeyDictionary[MemoryBody, MemoryBody | None] = WeakKeyDictionary()
         self._packed_files: WeakKeyDictionary[SpilledBody, tuple[str, int, str]] = WeakKeyDictionary()
 
     async def start(self) -> None:
@@ -90,12 +92,24 @@ class EmlStore(TreeStore):
         with self._tree.stage.of_folder(directory or INDEX):
             return self._indexes.prepare(identity, account, folder, directory)
 
+    def _write(self, group: Sequence[Deposit]) -> None:
+        """Hash it, and write it to the stage. What is to be compressed is compressed, and written by its commit."""
+        in_memory = [deposit.body for deposit in group if isinstance(deposit.body, MemoryBody)]
+        for body in in_memory:
+            body.sha256()  # which is remembered
+        if self._packer is None:
+            self._tree.stage.write_ahead((body, None) for body in in_memory)
+        else:
+            for body in in_memory:
+                self._frame(self._packer, body)
+
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
         """In a thread: lines first, then the bytes that they tell of. Until the stage has them, the bodies can be committed
         again."""
         placed = [_placed(deposit) for deposit in group]
-        in_memory = [deposit.body.size for deposit in group if isinstance(deposit.body, MemoryBody)]
-        self._tree.spool.check_room(sum(in_memory), files=FILES_AN_ITEM * len(group))
+        bodies = [deposit.body for deposit in group if isinstance(deposit.body, MemoryBody)]
+        unwritten = [body.size for body in bodies if body.name is None]
+        self._tree.spool.check_room(sum(unwritten), files=FILES_AN_ITEM * len(group))
         self._announce(group, placed)
         forms = [self._form(_staged(deposit.body)) for deposit in group]
         moves = [form.move(item) for form, item in zip(forms, placed, strict=True)]
@@ -122,6 +136,7 @@ class EmlStore(TreeStore):
             grown = [directory for directory in lines if self._grow(places[directory], lines[directory])]
             self._tree.sync(grown, self._objects.make_room(paths))
         except BaseException as error:
+            self._objects.forget_room()
             for directory in lines:
                 self._indexes.distrust(directory)
             if isinstance(error, FolderTrouble) and len(lines) > 1:
@@ -146,7 +161,7 @@ class EmlStore(TreeStore):
     def _item(self, told: Placed) -> Placed:
         """The item in a file that a manifest tells of: ``_Form.move`` the other way round."""
         path = told.path.removesuffix(PACKED)
-        return replace(told, path=path, sha256=Path(path).stem, size=self._objects.size(told.path))
+        return structs.replace(told, path=path, sha256=Path(path).stem, size=self._objects.size(told.path))
 
     # --- compressing ---
 
@@ -155,14 +170,19 @@ class EmlStore(TreeStore):
         if self._packer is None:
             return _Form(body)
         if isinstance(body, MemoryBody):
-            frame = self._packer.pack(body.data)
-            if frame is None:
-                return _Form(body)
-            return _Form(MemoryBody(bytearray(frame)), PACKED, len(frame), hashlib.sha256(frame).hexdigest())
+            frame = self._frame(self._packer, body)
+            return _Form(body) if frame is None else _Form(frame, PACKED, frame.size, frame.sha256())
         if body not in self._packed_files:
             self._packed_files[body] = self._pack_file(self._packer, body)
         suffix, size, sha256 = self._packed_files[body]
         return _Form(body, suffix, size, sha256)
+
+    def _frame(self, packer: Packer, body: MemoryBody) -> MemoryBody | None:
+        """The compressed bytes, made once; None where they are not fewer."""
+        if body not in self._frames:
+            frame = packer.pack(body.data)
+            self._frames[body] = None if frame is None else MemoryBody(bytearray(frame))
+        return self._frames[body]
 
     def _pack_file(self, packer: Packer, body: SpilledBody) -> tuple[str, int, str]:
         """The file of a large body holds the compressed bytes from now on, where they are fewer. What it is now: the suffix
@@ -253,7 +273,9 @@ class _Form:
 
     def move(self, item: Placed) -> Move:
         """The item's way. Manifests vouch for files, so what they are told is what the file holds."""
-        told = replace(item, path=f"{item.path}{self.suffix}", size=self.size, sha256=self.sha256) if self.suffix else item
+        told = (
+            structs.replace(item, path=f"{item.path}{self.suffix}", size=self.size, sha256=self.sha256) if self.suffix else item
+        )
         return Move(self.body, told.path, told)
 
 

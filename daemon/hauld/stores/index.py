@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from hauld.model import FolderKind, Place, RemoteFolder
 from hauld.stores import names
 from hauld.stores.durable import Disk
@@ -39,26 +41,11 @@ LONGEST_LINE = 1 << 20
 _CHECK = b',"check":"'
 _SIZE = b',"size":'  # what stands before it tells one item from another; no text in a line can hold it unescaped
 _OWNER = b'{"identity":'
+_DELETE = b"\x7f"
 
 
-class GrowingDisk(Disk):
-    """A disk with the one call that a file which only grows needs."""
-
-    def reopen(self, path: str, length: int) -> int:
-        """A descriptor that appends to a file that is there, after its first ``length`` bytes: what follows is cut away."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if os.fstat(descriptor).st_size != length:
-                os.ftruncate(descriptor, length)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-
-@dataclass(frozen=True)
-class Line:
-    """One item of a folder. ``date`` is Unix milliseconds, or None."""
+class Line(msgspec.Struct, frozen=True):
+    """One item of a folder, its names and their order those of the file. ``date`` is Unix milliseconds, or None."""
 
     epoch: str
     key: str
@@ -80,7 +67,7 @@ class _Known:
 class Indexes:
     """The indexes below ``root``. Blocking; called in any thread."""
 
-    def __init__(self, root: str, disk: GrowingDisk, modes: Modes) -> None:
+    def __init__(self, root: str, disk: Disk, modes: Modes) -> None:
         self._root = root
         self._disk = disk
         self._modes = modes
@@ -251,8 +238,26 @@ def is_index(path: str) -> bool:
 
 
 def _encode(facts: Mapping[str, Any]) -> bytes:
-    text = json.dumps(facts, separators=(",", ":")).encode("ascii")[:-1]
-    return text + _check(text)
+    return _with_check(json.dumps(facts, separators=(",", ":")).encode("ascii"))
+
+
+def _encode_line(line: Line) -> bytes:
+    """As ``_encode`` writes it, in a third of the time where nothing has to be escaped that msgspec writes as it is."""
+    with contextlib.suppress(UnicodeEncodeError):
+        text = msgspec.json.encode(line)
+        if text.isascii() and _DELETE not in text:
+            return _with_check(text)
+    return _encode(msgspec.structs.asdict(line))
+
+
+def _decode_line(text: bytes) -> Line:
+    facts = json.loads(text)
+    return Line(facts["epoch"], facts["key"], facts["sha256"], facts["size"], facts["date"], tuple(facts["flags"]))
+
+
+def _with_check(text: bytes) -> bytes:
+    """The line: ``text`` is a JSON object."""
+    return text[:-1] + _check(text[:-1])
 
 
 def _checked(line: bytes) -> bytes | None:
@@ -263,24 +268,6 @@ def _checked(line: bytes) -> bytes | None:
 
 def _check(text: bytes) -> bytes:
     return b'%s%08x"}\n' % (_CHECK, zlib.crc32(text))
-
-
-def _encode_line(line: Line) -> bytes:
-    return _encode(
-        {
-            "epoch": line.epoch,
-            "key": line.key,
-            "sha256": line.sha256,
-            "size": line.size,
-            "date": line.date,
-            "flags": line.flags,
-        }
-    )
-
-
-def _decode_line(text: bytes) -> Line:
-    facts = json.loads(text)
-    return Line(facts["epoch"], facts["key"], facts["sha256"], facts["size"], facts["date"], tuple(facts["flags"]))
 
 
 def _which(text: bytes) -> bytes:

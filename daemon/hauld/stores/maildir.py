@@ -24,11 +24,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from hauld.errors import ItemRejected
 from hauld.model import Deposit, Found, Place, Placed, RemoteFolder
@@ -94,6 +95,12 @@ class MaildirStore(TreeStore):
             self._tree.disk.check_writable(self._shelves.full(f"{place.directory}/cur"))
         return place
 
+    def _write(self, group: Sequence[Deposit]) -> None:
+        for deposit in group:
+            if isinstance(deposit.body, MemoryBody):
+                deposit.body.sha256()  # which is remembered
+        self._stage.write_ahead((deposit.body, _mtime(deposit)) for deposit in group)
+
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
         """In a thread: the group is durable. The name of its manifest, and where the items are."""
         places = {deposit.place.directory: deposit.place for deposit in group}
@@ -151,7 +158,7 @@ class MaildirStore(TreeStore):
                 sha256=sha256,
                 path=f"{place.directory}/{unique}",
             ),
-            mtime=None if deposit.date is None else names.seconds(deposit.date),
+            mtime=_mtime(deposit),
         )
 
     def _recover(self) -> list[Placed]:
@@ -240,12 +247,17 @@ class MaildirStore(TreeStore):
             raise disk_trouble(error, doing) from error
 
 
+def _mtime(deposit: Deposit) -> int | None:
+    """The time of the item's file, Unix seconds."""
+    return None if deposit.date is None else names.seconds(deposit.date)
+
+
 def _with_letters_of(files: Sequence[str], move: Move) -> Move:
     """The item's new file shows the flags that its files have by now, too."""
     unique, _, letters = move.target.partition(":2,")
     for file in files:
         letters = names.both(letters, file.partition(":2,")[2])
-    return replace(move, target=f"{unique}:2,{letters}")
+    return msgspec.structs.replace(move, target=f"{unique}:2,{letters}")
 
 
 def _in_parts(things: Sequence[T], size: int) -> Iterator[list[T]]:

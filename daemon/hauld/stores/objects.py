@@ -28,6 +28,14 @@ ASIDE = f"{OWN}/aside"
 LOOKS = 3
 """How often a file is looked for while another form of it takes its place."""
 
+SHELVES = 1 << 16
+"""How many directories of messages there may be, each named by the first two bytes of a hash."""
+
+SHELF = len("ab/cd")
+
+_THERE, _LASTS, _MADE = 1, 2, 4  # what is known of a directory of messages; the last: this process has made it
+
+_SHELF = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}")
 _OBJECT = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/(?P<sha256>\1\2[0-9a-f]{60})\.eml")
 _UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 
@@ -47,36 +55,59 @@ class Objects:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._root = tree.root
-        self._shelves: set[str] = set()  # the directories that are known to be there: 65,536 at most
+        self._shelves = bytearray(SHELVES)  # what is known of each
+        self._looked_at: set[str] = set()  # the directories above them that were listed
 
     # --- storing ---
 
     def make_room(self, paths: Collection[str]) -> list[str]:
         """The directories of these messages are there; which other ones have to be synced for that to last."""
         changed: dict[str, None] = {}
-        for shelf in sorted({os.path.dirname(path) for path in paths} - self._shelves):
+        for shelf in sorted({path[:SHELF] for path in paths if not self._shelves[_number(path)] & _LASTS}):
             above = os.path.dirname(shelf)
-            for directory in (above, shelf):
-                if not os.path.isdir(f"{self._root}/{directory}"):
-                    self._tree.disk.make_directory(
-                        f"{self._root}/{directory}", self._tree.modes.directory, self._tree.modes.group
-                    )
-                changed[os.path.dirname(directory)] = None
+            self._look_at(above)
+            if not self._shelves[_number(shelf)] & _THERE:
+                self._make(shelf)
+                self._shelves[_number(shelf)] |= _THERE | _MADE
+            changed |= {"": None, above: None}
         return list(changed)
 
     def has_room(self, paths: Collection[str]) -> None:
         """The directories of these messages are durable, and need not be looked for again."""
-        self._shelves.update(os.path.dirname(path) for path in paths)
+        for path in paths:
+            self._shelves[_number(path)] |= _LASTS
 
     def forget_room(self) -> None:
         """Something went wrong: look for each directory again."""
-        self._shelves.clear()
+        self._shelves = bytearray(SHELVES)
+        self._looked_at.clear()
 
     def keep_only(self, file: str) -> None:
-        """The other form of a message that has just been stored as ``file`` is of no use any more."""
+        """The other form of a message that has just been stored as ``file`` is of no use any more. Where nobody but this
+        process has ever stored anything there is none: of equal bytes it always makes the same form."""
+        if self._shelves[_number(file)] & _MADE:
+            return
         other = file.removesuffix(PACKED) if file.endswith(PACKED) else f"{file}{PACKED}"
         if os.path.lexists(f"{self._root}/{other}"):
             self._tree.disk.unlink(f"{self._root}/{other}")
+
+    def _look_at(self, above: str) -> None:
+        """It is there, and what is in it is known: one look in place of one for each message."""
+        if above in self._looked_at:
+            return
+        try:
+            with os.scandir(f"{self._root}/{above}") as entries:
+                below = [entry.name for entry in entries if entry.is_dir()]
+        except FileNotFoundError:
+            self._make(above)
+            below = []
+        for name in below:
+            if _SHELF.fullmatch(shelf := f"{above}/{name}"):
+                self._shelves[_number(shelf)] |= _THERE
+        self._looked_at.add(above)
+
+    def _make(self, directory: str) -> None:
+        self._tree.disk.make_directory(f"{self._root}/{directory}", self._tree.modes.directory, self._tree.modes.group)
 
     # --- one message ---
 
@@ -171,6 +202,11 @@ class Objects:
         message = path.removesuffix(PACKED)
         forms = (message, f"{message}{PACKED}") if _OBJECT.fullmatch(message) else (path,)
         return next((form for form in forms if os.path.isfile(f"{self._root}/{form}")), None)
+
+
+def _number(path: str) -> int:
+    """Of the directory of a message, or of what is in it."""
+    return int(path[0:2] + path[3:5], 16)
 
 
 def _pieces(file: str) -> Iterator[bytes]:

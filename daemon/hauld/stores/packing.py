@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal
@@ -31,19 +33,21 @@ class Damaged(Exception):
 
 
 class Packer:
-    """Compresses one thing at a time. Raises ``Fatal`` when it is made without the library."""
+    """Called from any thread. Raises ``Fatal`` when it is made without the library."""
 
     def __init__(self) -> None:
-        self._compressor = _zstandard().ZstdCompressor(level=LEVEL, write_checksum=True)
+        self._compressor = _compressor()
+        self._packing = threading.Lock()  # a compressor does one thing at a time
 
     def pack(self, data: Buffer) -> bytes | None:
         """The frame; None when it would not be smaller."""
-        frame: bytes = self._compressor.compress(data)
+        with self._packing:
+            frame: bytes = self._compressor.compress(data)
         return frame if len(frame) < len(data) else None
 
     def pack_file(self, source: str, target: str, size: int, disk: Disk, mode: int) -> tuple[int, str]:
         """A new file with the frame of another one, which has ``size`` bytes; size and SHA-256 of the frame."""
-        packed = self._compressor.compressobj(size=size)
+        packed = _compressor().compressobj(size=size)
         seen = hashlib.sha256()
         length = 0
         with open(source, "rb", buffering=0) as reader:
@@ -95,6 +99,10 @@ def _appended(data: bytes, descriptor: int, disk: Disk, seen: hashlib._Hash) -> 
         disk.append(descriptor, data)
         seen.update(data)
     return len(data)
+
+
+def _compressor() -> Any:
+    return _zstandard().ZstdCompressor(level=LEVEL, write_checksum=True)
 
 
 def _zstandard() -> ModuleType:

@@ -2,7 +2,7 @@
 
 Another program may have given the file of an item other flags, so its name cannot be told from the item. Looking through the
 folder for each group would make a bulk import slow; so it is looked through once, before the first group, and what is
-committed later is remembered: as hashes, eight bytes for each item in the long run.
+committed later is remembered: as hashes, eight bytes for each item.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable
-from itertools import chain
 
-RECENT = 10_000
-"""So many are remembered in a form that grows quickly, before they are merged with the rest."""
+LENGTH = 1024
+"""Hashes that an array has on average, at most: to find one takes ten steps, to put one between the others moves some KiB."""
 
 
 class Repeats:
@@ -45,18 +44,35 @@ class Repeats:
 
 
 class _Hashes:
-    """A set of hashes: many in a sorted array, and the recent ones."""
+    """A set of hashes in sorted arrays, chosen by their last bits. Only the eight bytes of each are held, where a set would
+    hold 60, and adding one moves no more than an array. When they get long there are twice as many."""
 
     def __init__(self, hashes: Iterable[int]) -> None:
-        self._many = array("q", sorted(hashes))
-        self._recent: set[int] = set()
+        self._arrays = [array("q")]
+        self._count = 0
+        self.add(hashes)
 
     def __contains__(self, hashed: int) -> bool:
-        place = bisect_left(self._many, hashed)
-        return (place < len(self._many) and self._many[place] == hashed) or hashed in self._recent
+        found = self._arrays[hashed & (len(self._arrays) - 1)]
+        place = bisect_left(found, hashed)
+        return place < len(found) and found[place] == hashed
 
     def add(self, hashes: Iterable[int]) -> None:
-        self._recent.update(hashes)
-        if len(self._recent) > max(RECENT, len(self._many) // 4):
-            self._many = array("q", sorted(chain(self._many, self._recent)))
-            self._recent = set()
+        for hashed in hashes:
+            found = self._arrays[hashed & (len(self._arrays) - 1)]
+            place = bisect_left(found, hashed)
+            if place < len(found) and found[place] == hashed:
+                continue
+            found.insert(place, hashed)
+            self._count += 1
+            if self._count > LENGTH * len(self._arrays):
+                self._spread()
+
+    def _spread(self) -> None:
+        """Each array becomes two, by one bit more."""
+        bit = len(self._arrays)
+        self._arrays = [
+            array("q", [hashed for hashed in found if bool(hashed & bit) is upper])
+            for upper in (False, True)
+            for found in self._arrays
+        ]
