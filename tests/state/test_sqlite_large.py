@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -20,9 +20,9 @@ import pytest_asyncio
 
 from bench.large_ledger import make
 from contracts.state import IDENTITY, Scene, SetClock, create
-from hauld.errors import Fatal
-from hauld.model import Counters, ItemStatus, JobStatus
-from hauld.state.sqlite import SqliteState, folders, guard, rescue, schema
+from hauld.errors import Fatal, Refused, Transient
+from hauld.model import Counters, ItemStatus, Job, JobStatus
+from hauld.state.sqlite import SqliteState, folders, guard, jobs, rescue, schema
 from hauld.state.sqlite.queries import load, read
 from hauld.state.sqlite.rescue import mark_of
 
@@ -31,7 +31,7 @@ SMALL, LARGE = 5_000, 20_000
 """Items of two ledgers."""
 
 FEW_ROWS = {
-    *("accounts", "folders", "jobs", "ledger", "stream", "counted"),
+    *("accounts", "folders", "jobs", "ledger", "stream", "counting", "counted"),
     *("folder_counters", "job_counters", "listings"),  # one for each folder
     *("page", "results", "candidates", "found", "pairs"),  # one page, or one group
     *("json_each", "given", "keys", "looks", "outcomes", "first_few"),  # values that were passed in
@@ -43,7 +43,9 @@ MAY_SCAN = {
     "put_purged_paths": {"purged"},
     "purge_items": {"purged"},
     "purged_paths": {"purged_paths", "items", "conflicts"},  # in a store of equal bytes any item may have the file
-    "tell_stored": {"stored"},  # these are made from one group
+    "count_stored": {"stored"},  # these are made from one group
+    "count_claims": {"claimed"},
+    "tell_stored": {"stored"},
     "tell_failed": {"failed"},
     "tell_lost": {"lost"},
     "tell_mapped": {"mapped"},
@@ -203,6 +205,118 @@ async def test_wanting_a_large_folder_goes_on_where_it_was_cut_off(tmp_path: Pat
     assert await state.want_known(late.number, scene.inbox.number) == 100 - before
     assert await state.counters(late.number) == Counters(total=100)
     await state.close()
+
+
+async def test_others_write_while_a_large_job_is_deleted_and_see_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PIECE", 10)
+    state, scene = await large_inbox(tmp_path)
+    deleting = await half_deleted(state, scene)
+    left = set()
+    while not deleting.done():
+        await state.set_folder_error(scene.inbox.number, None)
+        left.add(await wants_of(state, scene.job))
+        assert (await state.jobs(), await state.job_counts()) == ([], {})
+        assert await state.counters(scene.job.number) == Counters()
+    assert await deleting == []
+    assert len(left - {0, 100}) > 3, "transactions of others come in between"
+    assert await wants_of(state, scene.job) == 0
+    assert [event.kind for event in await state.events(0, job=scene.job.id)] == ["job.status", "job.deleted"]
+    assert await state.check() == []
+    await state.close()
+
+
+async def test_L4_a_large_job_that_was_half_deleted_is_gone_and_the_rest_goes_when_the_ledger_is_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PIECE", 10)
+    state, scene = await large_inbox(tmp_path)
+    deleting = await half_deleted(state, scene)
+    deleting.cancel()
+    await asyncio.gather(deleting, return_exceptions=True)
+    await state.close()
+
+    again = SqliteState(tmp_path / "haul.db", SetClock())
+    await again.start()
+    assert await again.jobs() == []
+    with pytest.raises(Refused):
+        await again.job(scene.job.id)
+    with pytest.raises(Refused):
+        await again.delete_job(scene.job.number)
+    assert await again.check() == []
+    assert await wants_of(again, scene.job) > 0
+    await again.look_through()
+    assert await wants_of(again, scene.job) == 0
+    assert await again._database.reader.all("SELECT * FROM jobs") == []
+    await again.close()
+
+
+async def test_what_only_a_half_deleted_job_wants_too_is_purged_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, scene = await large_inbox(tmp_path)
+    keeper = await create(state, scene.account)
+    await state.want_keys(keeper.number, scene.inbox.number, "7", ["7.1", "7.2"])
+    await scene.store([1, 2])
+    monkeypatch.setattr(jobs, "PIECE", 10)
+    deleting = await half_deleted(state, scene)
+    deleting.cancel()
+    await asyncio.gather(deleting, return_exceptions=True)
+    assert sorted(await state.delete_job(keeper.number, purge=True)) == ["INBOX/7.1", "INBOX/7.2"]
+    assert await state.check() == []
+    await state.close()
+
+
+async def test_a_state_that_is_closed_while_a_large_job_is_deleted_leaves_the_rest_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PIECE", 10)
+    state, scene = await large_inbox(tmp_path)
+    deleting = await half_deleted(state, scene)
+    await state.close()
+    assert await deleting == []
+    await state.start()
+    assert await wants_of(state, scene.job) > 0
+    await state.look_through()
+    assert await wants_of(state, scene.job) == 0
+    await state.close()
+
+
+async def test_L5_a_disk_that_fills_up_while_a_large_job_goes_does_not_bring_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PIECE", 10)
+    state, scene = await large_inbox(tmp_path)
+    piece = state._clear_piece
+
+    async def full(job: int) -> bool:
+        await piece(job)
+        raise Transient("disk", "It is full.")
+
+    monkeypatch.setattr(state, "_clear_piece", full)
+    assert await state.delete_job(scene.job.number) == []
+    assert await state.jobs() == []
+    monkeypatch.undo()
+    await state.look_through()
+    assert await wants_of(state, scene.job) == 0
+    await state.close()
+
+
+async def half_deleted(state: SqliteState, scene: Scene) -> asyncio.Task[Sequence[str]]:
+    """Somebody deletes the scene's job, and the first transaction of that is over."""
+    deleting = asyncio.create_task(state.delete_job(scene.job.number))
+    while any(job.number == scene.job.number for job in await state.jobs()):
+        pass
+    return deleting
+
+
+async def wants_of(state: SqliteState, job: Job) -> int:
+    """How many rows tell what the job wants."""
+    [row] = await state._database.reader.all("SELECT count(*) FROM wants WHERE job = :job", job=job.number)
+    number = row[0]
+    assert isinstance(number, int)
+    return number
 
 
 async def large_inbox(directory: Path) -> tuple[SqliteState, Scene]:

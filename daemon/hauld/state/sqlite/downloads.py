@@ -37,14 +37,23 @@ class Downloads(Conflicts):
             await write.many(SQL["put_setback"], map(_setback_columns, setbacks))
             await write.run(SQL["judge_results"])
             refused = await write.all(SQL["refused_results"])
-            completed = await write.run(SQL["complete_items"], now=now)
-            await write.run(SQL["claim_for_job"], job=job)
+            completed = await self._complete(write, job, now) if stored else 0
             await self._tell_by(write, SQL["tell_stored"], job=job, named=NAMED, now=now)
             await self._keep_conflicts(write, job, now, twins=list(_twins(stored)))
             if setbacks:
                 await write.run(SQL["set_back_items"], now=now)
                 await self._tell_by(write, SQL["tell_failed"], job=job, named=NAMED, now=now)
         return Committed(completed, tuple(row["item"] for row in refused))
+
+    async def _complete(self, write: Connection, job: int | None, now: int) -> int:
+        """What the group has stored is stored, counted, and claimed for the job. The triggers would do it row by row."""
+        await write.run(SQL["count_by_hand"], by_hand=True)
+        completed = await write.run(SQL["complete_items"], now=now)
+        await write.run(SQL["count_stored"])
+        await write.run(SQL["count_claims"], job=job)
+        await write.run(SQL["claim_for_job"], job=job)
+        await write.run(SQL["count_by_hand"], by_hand=False)
+        return completed
 
     async def adopt(self, placed: Sequence[Placed]) -> int:
         now = self._clock.now_ms()

@@ -3,7 +3,7 @@
 
 -- pending --
 -- Items of a folder that the job wants and that are due, newest first.
-SELECT items.*
+SELECT items.number, items.key, items.ordinal, items.size, items.flags, items.date, items.retry_count
 FROM folders
 CROSS JOIN items ON items.folder = folders.number AND items.epoch = folders.epoch
 CROSS JOIN wants ON wants.item = items.number AND wants.job = :job
@@ -35,20 +35,18 @@ INSERT INTO results (item, becomes, error_kind, error_text, attempt) VALUES (?, 
 -- judge_results --
 -- Refused is what is unknown, was filed under another key, or belongs to an epoch that has passed. Settled is what was stored
 -- before, and a setback of what no longer waits.
-UPDATE results SET verdict = coalesce(
-    (
-        SELECT CASE
-            WHEN results.epoch <> items.epoch OR results.key <> items.key THEN 'refused'
-            WHEN items.status = 'completed' THEN 'settled'
-            WHEN items.epoch IS NOT folders.epoch THEN 'refused'
-            WHEN results.becomes <> 'completed' AND items.status <> 'pending' THEN 'settled'
-            ELSE 'applied'
-        END
-        FROM items JOIN folders ON folders.number = items.folder
-        WHERE items.number = results.item
-    ),
-    'refused'
-);
+UPDATE results SET
+    verdict = CASE
+        WHEN results.epoch <> items.epoch OR results.key <> items.key THEN 'refused'
+        WHEN items.status = 'completed' THEN 'settled'
+        WHEN items.epoch IS NOT folders.epoch THEN 'refused'
+        WHEN results.becomes <> 'completed' AND items.status <> 'pending' THEN 'settled'
+        ELSE 'applied'
+    END,
+    folder = items.folder,
+    was = items.status
+FROM items CROSS JOIN folders ON folders.number = items.folder
+WHERE items.number = +results.item;
 
 -- refused_results --
 -- The numbers of what was refused.
@@ -56,8 +54,8 @@ SELECT item FROM results WHERE verdict = 'refused' ORDER BY item;
 
 -- find_placed --
 -- What the store reports as durable, where the ledger does not know it as stored yet, and not as another item's by now.
-INSERT INTO results (item, becomes, size, sha256, path, verdict)
-SELECT items.number, 'completed', ?1, ?2, ?3, 'applied'
+INSERT INTO results (item, becomes, size, sha256, path, folder, verdict)
+SELECT items.number, 'completed', ?1, ?2, ?3, items.folder, 'applied'
 FROM accounts
 JOIN folders ON folders.account = accounts.number AND folders.raw = ?4
 JOIN items ON items.folder = folders.number AND items.epoch = ?5 AND items.key = ?6
@@ -98,10 +96,49 @@ JOIN folders ON folders.account = accounts.number AND folders.raw = ?4
 JOIN items ON items.folder = folders.number AND items.epoch = ?5 AND items.key = ?6
 WHERE accounts.identity = ?7 AND items.status = 'completed' AND items.local_path <> ?3;
 
+-- count_by_hand --
+-- What the triggers do for each row is done by the statements below for the whole group, or not any more.
+UPDATE counting SET by_hand = :by_hand;
+
+-- count_stored --
+-- The items of the group are counted as stored.
+UPDATE folder_counters SET
+    downloaded = folder_counters.downloaded + stored.items,
+    failed = folder_counters.failed - stored.failed,
+    skipped = folder_counters.skipped - stored.skipped,
+    bytes = folder_counters.bytes + stored.bytes
+FROM (
+    SELECT folder, count(*) AS items, sum(was = 'failed') AS failed, sum(was = 'skipped') AS skipped, sum(size) AS bytes
+    FROM results WHERE verdict = 'applied' AND becomes = 'completed' GROUP BY folder
+) AS stored
+WHERE folder_counters.folder = stored.folder;
+
+-- count_claims --
+-- So are the wants, as downloaded by the job that fetched them, before they change.
+UPDATE job_counters SET
+    downloaded = job_counters.downloaded + claimed.downloaded,
+    failed = job_counters.failed - claimed.failed,
+    skipped = job_counters.skipped + claimed.others - claimed.skipped,
+    bytes = job_counters.bytes + claimed.bytes
+FROM (
+    SELECT
+        wants.job,
+        wants.folder,
+        sum(wants.job IS :job) AS downloaded,
+        sum(wants.job IS NOT :job) AS others,
+        sum(wants.outcome = 'failed') AS failed,
+        sum(wants.outcome IN ('skipped', 'completed')) AS skipped,
+        sum(iif(wants.job IS :job, results.size, 0)) AS bytes
+    FROM results CROSS JOIN wants ON wants.item = results.item
+    WHERE results.verdict = 'applied' AND results.becomes = 'completed'
+    GROUP BY wants.job, wants.folder
+) AS claimed
+WHERE job_counters.job = claimed.job AND job_counters.folder = claimed.folder;
+
 -- claim_for_job --
--- The job that fetched them has downloaded them.
-UPDATE wants SET outcome = 'downloaded'
-WHERE job = :job AND item IN (SELECT item FROM results WHERE verdict = 'applied' AND becomes = 'completed');
+-- The job that fetched them has downloaded them; for others that want them they are there.
+UPDATE wants SET outcome = iif(job IS :job, 'downloaded', 'completed')
+WHERE item IN (SELECT item FROM results WHERE verdict = 'applied' AND becomes = 'completed');
 
 -- claim_for_all --
 -- Nobody knows any more which job fetched them: all that want them have downloaded them.
@@ -132,11 +169,8 @@ SELECT
         'items', json_group_array(stored.item) FILTER (WHERE stored.place <= :named)
     )
 FROM (
-    SELECT
-        results.item, results.size, items.folder,
-        row_number() OVER (PARTITION BY items.folder ORDER BY results.item) AS place
-    FROM results JOIN items ON items.number = results.item
-    WHERE results.verdict = 'applied' AND results.becomes = 'completed'
+    SELECT item, size, folder, row_number() OVER (PARTITION BY folder ORDER BY item) AS place
+    FROM results WHERE verdict = 'applied' AND becomes = 'completed'
 ) AS stored
 JOIN folders ON folders.number = stored.folder
 GROUP BY folders.number ORDER BY folders.number;

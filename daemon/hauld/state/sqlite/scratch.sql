@@ -24,7 +24,8 @@ CREATE TEMP TABLE page (
     item INTEGER
 );
 
--- What became of the items of one group. verdict is 'applied', 'settled' (nothing is left to do) or 'refused'.
+-- What became of the items of one group. verdict is 'applied', 'settled' (nothing is left to do) or 'refused'; was is what the
+-- item was before.
 CREATE TEMP TABLE results (
     item INTEGER PRIMARY KEY ON CONFLICT IGNORE,
     becomes TEXT NOT NULL,
@@ -38,7 +39,9 @@ CREATE TEMP TABLE results (
     error_kind TEXT,
     error_text TEXT,
     attempt INTEGER,
-    verdict TEXT
+    folder INTEGER,
+    was TEXT,
+    verdict TEXT NOT NULL DEFAULT 'refused'
 );
 
 -- Stored items that go with the last job that wanted them.
