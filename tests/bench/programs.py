@@ -13,11 +13,12 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def run_hauld(
             stack.enter_context(stuck_follower(hauld))
         import_all(hauld, len(origins))
         seconds = time.monotonic() - started
-        run = replace(measured(hauld, seconds), items=items(origins), bytes=size(origins))
+        run = replace(measured(hauld, seconds), items=items(origins), bytes=size(origins), groups=groups_of(hauld))
         end(hauld)
     check_stored(hauld, origins, maildir=(store or {}).get("format", "maildir") == "maildir")
     return run
@@ -104,6 +105,13 @@ def import_all(hauld: Hauld, accounts: int = 1, *, live: bool = False) -> list[s
 def measured(hauld: Hauld, seconds: float) -> Run:
     """What it has used since it was started."""
     return Run(seconds, cpu_of(hauld.pid), hauld.peak_memory(), 0, 0)
+
+
+def groups_of(hauld: Hauld) -> int:
+    """How many commits it has told of; one that had items of several folders counts for each of them."""
+    with closing(sqlite3.connect(f"file:{hauld.state}?mode=ro", uri=True)) as state:
+        (count,) = state.execute("SELECT count(*) FROM events WHERE kind = 'item.stored'").fetchone()
+    return int(count)
 
 
 def cpu_of(pid: int) -> float:
@@ -250,14 +258,15 @@ def can_count() -> bool:
     return shutil.which("strace") is not None
 
 
-def counted(run: Callable[[Sequence[str]], object], report: Path) -> Counts:
+def counted(run: Callable[[Sequence[str]], Run], report: Path) -> Counts:
     """An extra run, far too slow to be timed: what it asked of the kernel."""
     report.parent.mkdir(parents=True, exist_ok=True)
-    run(("strace", "-f", "-c", "-o", str(report)))
+    done = run(("strace", "-f", "-c", "-o", str(report)))
     calls: dict[str, int] = {}
     for line in report.read_text().splitlines():
         fields = line.split()
         if len(fields) >= 5 and fields[0].replace(".", "").isdigit() and fields[-1] != "total":
             calls[fields[-1]] = int(fields[3])
     assert calls, f"strace counted nothing:\n{report.read_text()}"
-    return Counts(sum(count for name, count in calls.items() if name in SYNCS), sum(calls.values()))
+    syncs = sum(count for name, count in calls.items() if name in SYNCS)
+    return Counts(syncs, sum(calls.values()), done.items, done.groups)

@@ -12,13 +12,14 @@ Row = Sequence[str]
 @dataclass(frozen=True)
 class Run:
     """One program's work on one mailbox: seconds from the first process to the last durable message, CPU seconds of the
-    program alone, its peak of resident bytes (0: not measured); what it brought home."""
+    program alone, its peak of resident bytes (0: not measured); what it brought home, in how many groups (0: unknown)."""
 
     seconds: float
     cpu: float
     memory: int
     items: int
     bytes: int
+    groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Counts:
 
     syncs: int
     calls: int
+    items: int = 0
+    groups: int = 0
+
+    def by_group(self) -> str:
+        """Syncs, where it is known what they were for."""
+        return f"{self.syncs / self.groups:.1f} syncs a group of {self.items / self.groups:.0f} messages"
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ def comparison(
     rows = [[name, *_figures(of), *_counts(counted.get(name)) * bool(counted)] for name, of in runs.items()]
     first, *others = runs
     ratios = [f"{first} is {times(_ratios(runs[other], runs[first]))} as fast as {other}." for other in others]
-    return Table(title, setting, columns, rows, [*ratios, *remarks])
+    syncs = [f"{name} made {counts.by_group()} on average." for name, counts in counted.items() if counts.groups]
+    return Table(title, setting, columns, rows, [*ratios, *syncs, *remarks])
 
 
 def timings(title: str, setting: str, seconds: Mapping[str, Sequence[float]], remarks: Iterable[str] = ()) -> Table:
