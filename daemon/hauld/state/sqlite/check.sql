@@ -10,7 +10,7 @@ WHERE items.folder <> wants.folder
     OR items.status <> iif(wants.outcome = 'downloaded', 'completed', wants.outcome);
 
 -- job_counters_agree_with_wants --
--- The counters of jobs are what counting their wants would give.
+-- The counters of jobs are what counting their wants would give. What a deleted job wanted is not counted.
 WITH counted AS (
     SELECT
         wants.job,
@@ -20,7 +20,8 @@ WITH counted AS (
         sum(wants.outcome = 'failed') AS failed,
         sum(wants.outcome IN ('skipped', 'completed')) AS skipped,
         sum(iif(wants.outcome = 'downloaded', items.size, 0)) AS bytes
-    FROM wants JOIN items ON items.number = wants.item
+    FROM wants JOIN items ON items.number = wants.item JOIN jobs ON jobs.number = wants.job
+    WHERE jobs.forgotten = 0
     GROUP BY wants.job, wants.folder
 )
 SELECT 'The counters of job ' || job || ' in folder ' || folder || ' are not what counting its wants gives.'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hauld.errors import Refused
+from hauld.errors import Refused, Transient
 from hauld.model import Counters, Job, JobStatus, Phase, Strategy, Trouble, check_move
 from hauld.state.sqlite.connection import Connection
 from hauld.state.sqlite.part import Part
@@ -19,6 +20,8 @@ SQL = load("jobs.sql")
 ALPHABET = string.ascii_lowercase + string.digits
 CANDIDATES = 10
 """How many jobs an ambiguous prefix is answered with."""
+PIECE = 4000
+"""Wants of a deleted job that go at a time, so that other transactions get their turn in between."""
 PURGED = "Its file was purged, and the origin has it no more."
 
 
@@ -134,24 +137,44 @@ class Jobs(Part):
         purged, paths = 0, list[str]()
         async with self._database.writing() as write:
             deleted = await _job(write, job)
+            small = (await _counters(write, job)).total <= PIECE
             if purge:
                 await write.run(SQL["clear_purged"])
                 purged = await write.run(SQL["find_purged"], job=job)
                 await write.run(SQL["clear_purged_paths"])
                 await write.run(SQL["put_purged_paths"])
                 paths = [row["path"] for row in await write.all(SQL["purged_paths"])]
-            await write.run(SQL["forget_wants"], job=job)
             await write.run(SQL["forget_job_counters"], job=job)
-            await write.run(SQL["forget_job"], job=job)
+            if purge or small:
+                await write.run(SQL["forget_wants"], job=job)
+                await write.run(SQL["forget_job"], job=job)
+            else:
+                await write.run(SQL["hide_job"], job=job)
             if purge:  # now that nobody wants these items, no want follows them
                 await write.run(SQL["purge_items"], reason=PURGED, now=self._clock.now_ms())
                 await write.run(SQL["forget_conflicts"])
             await self._tell(write, "job.deleted", {"status": deleted.status, "purged": purged}, job=deleted.id)
+        await self.clear_forgotten()
         return paths
 
+    async def clear_forgotten(self) -> None:
+        """The wants of deleted jobs go, and then the jobs. What is cut off here, or the disk refuses, goes after the next
+        deletion or when the ledger is looked through: for others these jobs are gone already."""
+        with contextlib.suppress(Transient):
+            for row in await self._database.reader.all(SQL["forgotten_jobs"]):
+                while not self._closing and await self._clear_piece(row["number"]):
+                    pass
+
+    async def _clear_piece(self, job: int) -> bool:
+        """Whether something of the job is left."""
+        async with self._database.writing() as write:
+            if await write.run(SQL["forget_some_wants"], job=job, piece=PIECE) == PIECE:
+                return True
+            await write.run(SQL["forget_job"], job=job)
+            return False
+
     async def counters(self, job: int) -> Counters:
-        row = await self._database.reader.one(SQL["job_counters"], job=job)
-        return Counters() if row is None else counters_of(row)
+        return await _counters(self._database.reader, job)
 
     async def _tell_status(self, write: Connection, before: JobStatus | None, job: Job) -> None:
         data = {"from": before, "to": job.status, "phase": job.phase, **_reason(job.error)}
@@ -163,6 +186,11 @@ async def _job(connection: Connection, number: int) -> Job:
     if row is None:
         raise Refused("not_found", f"There is no job number {number}.")
     return job_of(row)
+
+
+async def _counters(connection: Connection, job: int) -> Counters:
+    row = await connection.one(SQL["job_counters"], job=job)
+    return Counters() if row is None else counters_of(row)
 
 
 def _since(error: Trouble | None, before: Trouble | None, now: int) -> Trouble | None:

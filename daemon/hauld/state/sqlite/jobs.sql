@@ -16,7 +16,7 @@ RETURNING number;
 -- One job by its number.
 SELECT jobs.*, accounts.name AS account_name, accounts.source
 FROM jobs JOIN accounts ON accounts.number = jobs.account
-WHERE jobs.number = :number;
+WHERE jobs.number = :number AND jobs.forgotten = 0;
 
 -- job_of_key --
 -- The job that an idempotency key made before.
@@ -28,21 +28,24 @@ WHERE jobs.account = :account AND jobs.idempotency_key = :idempotency_key;
 -- The jobs whose id starts so, with or without its 'job_'. '{' is the character after 'z', the last one in an id.
 SELECT jobs.*, accounts.name AS account_name, accounts.source
 FROM jobs JOIN accounts ON accounts.number = jobs.account
-WHERE (jobs.id >= :prefix AND jobs.id < :prefix || '{') OR (jobs.id >= 'job_' || :prefix AND jobs.id < 'job_' || :prefix || '{')
+WHERE jobs.forgotten = 0 AND (
+    (jobs.id >= :prefix AND jobs.id < :prefix || '{') OR (jobs.id >= 'job_' || :prefix AND jobs.id < 'job_' || :prefix || '{')
+)
 ORDER BY jobs.id LIMIT :limit;
 
 -- list_jobs --
 -- Jobs, newest first.
 SELECT jobs.*, accounts.name AS account_name, accounts.source
 FROM jobs JOIN accounts ON accounts.number = jobs.account
-WHERE (:status IS NULL OR jobs.status = :status)
+WHERE jobs.forgotten = 0
+    AND (:status IS NULL OR jobs.status = :status)
     AND (:account IS NULL OR jobs.account = :account)
     AND (:before IS NULL OR jobs.number < :before)
 ORDER BY jobs.number DESC LIMIT :limit;
 
 -- job_counts --
 -- How many jobs there are of each status.
-SELECT status, count(*) AS jobs FROM jobs GROUP BY status;
+SELECT status, count(*) AS jobs FROM jobs WHERE forgotten = 0 GROUP BY status;
 
 -- move_job --
 -- A transition, guarded by where it starts.
@@ -80,11 +83,14 @@ FROM job_counters WHERE job = :job;
 DELETE FROM purged;
 
 -- find_purged --
--- What the job wants, is stored, and no other job wants.
+-- What the job wants, is stored, and no other job wants; a job that was deleted wants nothing.
 INSERT INTO purged (item)
 SELECT wants.item FROM wants
 WHERE wants.job = :job AND wants.outcome IN ('completed', 'downloaded')
-    AND NOT EXISTS (SELECT 1 FROM wants AS others WHERE others.item = wants.item AND others.job <> wants.job);
+    AND NOT EXISTS (
+        SELECT 1 FROM wants AS others CROSS JOIN jobs ON jobs.number = others.job
+        WHERE others.item = wants.item AND others.job <> wants.job AND jobs.forgotten = 0
+    );
 
 -- clear_purged_paths --
 -- Room for their paths.
@@ -136,8 +142,14 @@ FROM (
 WHERE items.number = +known.number;
 
 -- forget_wants --
--- The job wants nothing any more. Its counters go whole, in the next statement: nothing is counted down.
+-- The job wants nothing any more. Its counters go whole, in another statement: nothing is counted down.
 DELETE FROM wants WHERE job = :job;
+
+-- forget_some_wants --
+-- The same for as many of them as are asked for. Those that lie together go together.
+DELETE FROM wants WHERE job = :job AND item IN (
+    SELECT item FROM wants INDEXED BY wants_by_outcome WHERE job = :job ORDER BY folder, outcome, item LIMIT :piece
+);
 
 -- forget_job_counters --
 -- Nothing is counted for the job.
@@ -146,3 +158,11 @@ DELETE FROM job_counters WHERE job = :job;
 -- forget_job --
 -- The job is not there any more.
 DELETE FROM jobs WHERE number = :job;
+
+-- hide_job --
+-- Nobody sees the job any more; what it wanted goes later. Its key may make another job.
+UPDATE jobs SET forgotten = 1, idempotency_key = NULL WHERE number = :job;
+
+-- forgotten_jobs --
+-- Jobs that nobody sees, and whose wants are still to go.
+SELECT number FROM jobs WHERE forgotten = 1;

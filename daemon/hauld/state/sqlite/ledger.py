@@ -24,9 +24,12 @@ class SqliteState(Jobs, Folders, Downloads, Verifying, Restoring, Remapping, Loo
     async def start(self) -> None:
         """``Fatal``: ``locked`` (another daemon has it), ``schema`` (from the future, or another program's)."""
         await self._database.open(self._clock.now_ms())
+        self._closing = False
 
     async def look_through(self) -> None:
         await self._database.look_through()
+        await self.clear_forgotten()
 
     async def close(self) -> None:
+        self._closing = True
         await self._database.close()

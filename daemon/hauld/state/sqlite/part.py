@@ -27,6 +27,7 @@ class Part:
         self._database = Database(path, patience, self._files)
         self._clock = clock
         self._copying = asyncio.Lock()
+        self._closing = False  # what comes in many transactions, and can wait, begins no other one
 
     async def _tell(
         self, write: Connection, kind: str, data: dict[str, object], *, job: str | None = None, folder: str | None = None
