@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 pytest.register_assert_rewrite("contracts", "support")
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the many processes that tests start would compile all it imports
+
 from support.dovecot import Dovecot, NoDovecot, User, private_dovecot  # noqa: E402 - after what it is to be rewritten by
+
+LONGEST = {
+    "test_screens",
+    "test_kills",
+    "test_sequences",
+    "test_driving",
+    "test_crash_points",
+    "test_disk_errors",
+    "test_floods",
+}
+"""Modules with tests that take many seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: one that began last would be waited for by every other process."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session")

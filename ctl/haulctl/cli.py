@@ -4,26 +4,66 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 
 import click
 
 from haulapi.faults import Exit
 from haulctl import output
-from haulctl.commands import act, follow, look, shell
-from haulctl.commands.verify import verify
 from haulctl.failure import Failure
 from haulctl.options import common_options
 
-SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Look": (look.status, look.accounts, look.account, look.list_jobs, look.show_job, look.folders, look.items),
-    "Follow": (follow.watch, follow.events),
-    "Act": (act.create, act.start, act.pause, act.cancel, act.delete, act.retry, act.sync, verify, act.test),
-    "Shell": (shell.completion,),
+SECTIONS = {
+    "Look": {
+        "status": "look.status",
+        "accounts": "look.accounts",
+        "account": "look.account",
+        "list": "look.list_jobs",
+        "show": "look.show_job",
+        "folders": "look.folders",
+        "items": "look.items",
+    },
+    "Follow": {
+        "watch": "follow.watch",
+        "events": "follow.events",
+    },
+    "Act": {
+        "create": "act.create",
+        "start": "act.start",
+        "pause": "act.pause",
+        "cancel": "act.cancel",
+        "delete": "act.delete",
+        "retry": "act.retry",
+        "sync": "act.sync",
+        "verify": "verify.verify",
+        "test": "act.test",
+    },
+    "Shell": {
+        "completion": "shell.completion",
+    },
 }
-"""Every command, as ``--help`` lists them."""
+"""Every command, as ``--help`` lists them, and where in ``commands`` it is: a command loads what it needs, and no other."""
 
 ALIASES = {"resume": "start"}
+
+
+class Places(Mapping[str, click.Command]):
+    """Commands by their names, each loaded when it is asked for."""
+
+    def __init__(self, sections: Iterable[Mapping[str, str]]) -> None:
+        self._places = {name: place for section in sections for name, place in section.items()}
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, command = self._places[name].split(".")
+        found: click.Command = getattr(import_module(f"haulctl.commands.{module}"), command)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Commands(click.Group):
@@ -37,9 +77,9 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         widest = max(map(len, self.commands))
-        for title, commands in SECTIONS.items():
+        for title, names in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(f"{each.name or '':<{widest}}", each.get_short_help_str(70)) for each in commands])
+                formatter.write_dl([(f"{name:<{widest}}", self.commands[name].get_short_help_str(70)) for name in names])
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -64,13 +104,13 @@ A job is named by any beginning of its id that no other job has. Results go to s
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not found, 5 try again later, 6 not in that state,
 7 sign-in refused, 8 partly failed, 78 configuration, 130 interrupted.""",
-    commands={each.name or "": each for commands in SECTIONS.values() for each in commands},
     params=[
         *common_options(),
         click.Option(
             ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
         ),
     ],
+    commands=Places(SECTIONS.values()),  # type: ignore[arg-type]  # it cannot be added to, and nobody does
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

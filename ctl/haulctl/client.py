@@ -7,7 +7,6 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -125,7 +124,7 @@ class Client:
 
 def connect(path: str | None = None, *, patience: float = PATIENCE) -> Client:
     """A client of the daemon at that socket, or at the first usual place where one answers; versions are compared."""
-    client = Client(_reach([Path(path)] if path else usual_places(os.environ, os.getuid()), patience))
+    client = Client(_reach([path] if path else usual_places(os.environ, os.getuid()), patience))
     try:
         client.call("daemon.hello", HelloParams(version=API_VERSION, client="haulctl"), patience=patience)
     except BaseException:
@@ -134,14 +133,14 @@ def connect(path: str | None = None, *, patience: float = PATIENCE) -> Client:
     return client
 
 
-def usual_places(environ: Mapping[str, str], uid: int) -> list[Path]:
+def usual_places(environ: Mapping[str, str], uid: int) -> list[str]:
     """Where a daemon's socket is looked for: ``$HAUL_SOCKET`` alone when it is set, else one's own daemon, then the
     system's."""
     if environ.get("HAUL_SOCKET"):
-        return [Path(environ["HAUL_SOCKET"])]
+        return [environ["HAUL_SOCKET"]]
     runtime = _absolute(environ, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
-    state = _absolute(environ, "XDG_STATE_HOME") or Path("~").expanduser() / ".local/state"
-    return [Path(runtime, "haul/haul.sock"), Path(state, "haul/haul.sock"), Path(SYSTEM_SOCKET)]
+    state = _absolute(environ, "XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return [os.path.join(runtime, "haul/haul.sock"), os.path.join(state, "haul/haul.sock"), SYSTEM_SOCKET]
 
 
 def read(method: str, raw: bytes) -> Any:
@@ -202,14 +201,14 @@ class _Reply(msgspec.Struct):
     error: ErrorObject | None = None
 
 
-def _reach(places: list[Path], patience: float) -> socket.socket:
+def _reach(places: list[str], patience: float) -> socket.socket:
     """A connection to the first place where somebody answers."""
-    forbidden: Path | None = None
+    forbidden: str | None = None
     for place in places:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(patience)
         try:
-            connection.connect(str(place))
+            connection.connect(place)
         except OSError as error:
             connection.close()
             if isinstance(error, PermissionError) and forbidden is None:
@@ -222,7 +221,7 @@ def _reach(places: list[Path], patience: float) -> socket.socket:
             hint="The group haul may: sudo usermod -aG haul $USER, then log in again. Its own user and root may, too.",
         )
     raise Unreachable(
-        f"hauld does not seem to be running: nothing answers at {' or '.join(map(str, places))}.",
+        f"hauld does not seem to be running: nothing answers at {' or '.join(places)}.",
         hint="Start it with: hauld run. If it has its socket elsewhere, name it with --socket or HAUL_SOCKET.",
     )
 

@@ -51,10 +51,10 @@ def _page() -> Iterator[str]:
     yield ".SH OPTIONS"
     yield "They are taken before and after the command; the last one counts."
     yield from _options([*common_options(), *(each for each in cli.params if each.name == "version")])
-    for title, commands in SECTIONS.items():
+    for title, names in SECTIONS.items():
         yield f".SH {_plain(f'commands: {title}').upper()}"
-        for command in commands:
-            yield from _command(command)
+        for name in names:
+            yield from _command(cli.commands[name])
     yield ".SH EXIT STATUS"
     for code, meaning in MEANINGS.items():
         yield from (".TP", f".B {code.value}", meaning)

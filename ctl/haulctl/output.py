@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -78,7 +77,7 @@ def line(raw: bytes) -> None:
 def width() -> int | None:
     """The width that a screen may have: the terminal's, or ``$COLUMNS``; without either, lines are as long as they need."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
-        return shutil.get_terminal_size().columns
+        return _columns()
     return None
 
 
@@ -105,8 +104,15 @@ def _broken(sentence: str) -> list[str]:
     """The sentence in lines that a terminal can show whole, two cells further right; elsewhere in one."""
     if not sys.stderr.isatty():
         return [sentence]
-    room = max(shutil.get_terminal_size().columns - 2, 20)
+    room = max(_columns() - 2, 20)
     return textwrap.wrap(sentence, room, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _columns() -> int:
+    """The terminal's width, or ``$COLUMNS``."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def _colour() -> bool | None:

@@ -37,7 +37,6 @@ from hauld.sources.imap import ImapOptions, ImapSource
 from hauld.state.base import State
 from hauld.state.sqlite import SqliteState
 from hauld.stores.base import Store
-from hauld.stores.eml import EmlStore
 from hauld.stores.maildir import MaildirStore
 from hauld.systemd import Notifier
 
@@ -112,6 +111,8 @@ def store_of(config: Config) -> Store:
     """The store that the configuration names."""
     store = config.store
     if store.format == "eml":
+        from hauld.stores.eml import EmlStore
+
         return EmlStore(
             store.path, compression=store.compression, group=store.group, mode=store.mode, keep_free=store.keep_free
         )
@@ -132,6 +133,7 @@ def source_of(account: AccountConfig) -> Source:
         timeout=account.timeout,
         max_message_size=account.max_message_size,
         allow_plaintext=account.allow_plaintext,
+        compress=account.compress,
     )
     if account.token_command is not None:
         return ImapSource(options, TokenCommand(account.name, account.token_command))

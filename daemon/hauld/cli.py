@@ -5,7 +5,6 @@ Whatever goes wrong reaches a person as a sentence and a script as an exit code 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
@@ -114,6 +113,8 @@ def migrate(path: Path | None) -> None:
 
     'hauld run' does so by itself; this is for doing it beforehand, with the daemon stopped.
     """
+    import asyncio
+
     from hauld import app, logs
 
     config = _load(path)
@@ -135,6 +136,8 @@ def set_secret(account: str, path: Path | None) -> None:
 
     Asks for it on a terminal, else reads the first line of standard input.
     """
+    import asyncio
+
     from hauld.secrets import write_secret
 
     config = _load(path)
@@ -168,6 +171,8 @@ def demo(directory: Path | None, messages: int) -> None:
 
 def carry_out(daemon: Coroutine[Any, Any, None]) -> None:
     """Run it to its end. What nobody foresaw goes into the log, with the traceback that a mistake is mended by."""
+    import asyncio
+
     try:
         asyncio.run(daemon)
     except HaulError:

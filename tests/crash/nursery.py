@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from crash.runs import Order, Outcome, carry_out
+from support.unmeasured import unmeasured
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -34,8 +35,7 @@ class Nursery:
     """A process whose children are runs of hauld, one at a time."""
 
     def __init__(self, library: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COV_CORE_"))}
-        environment |= {"LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+        environment = unmeasured(LD_PRELOAD=str(library), PYTHONPATH=os.pathsep.join([str(TESTS), *sys.path]))
         command = [sys.executable, "-m", "crash.nursery"]
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

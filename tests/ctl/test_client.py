@@ -18,6 +18,7 @@ from haulctl import client as client_module
 from haulctl.client import all_elements, connect, usual_places
 from haulctl.failure import Failure, Unreachable
 from support.door import Answers, daemon, item
+from support.unmeasured import unmeasured
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_C8_who_may_not_open_the_socket_is_told_of_the_group(tmp_path: Path) -> 
                 "os.setgroups([]); os.setgid(4711); os.setuid(4711); sys.exit(run(['--socket', sys.argv[1], 'status']))"
             )
             # coverage would want to write here, which another user may not
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+            environment = unmeasured()
             asked = subprocess.run(
                 [sys.executable, "-c", script, path, *sys.path], capture_output=True, text=True, cwd="/", env=environment
             )

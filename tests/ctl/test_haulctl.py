@@ -28,7 +28,7 @@ from haulapi.calls import (
     WantedStrategy,
 )
 from haulapi.faults import Exit
-from haulctl.cli import ALIASES, SECTIONS, cli, run
+from haulctl.cli import ALIASES, cli, run
 from haulctl.failure import Failure
 from hauld.errors import Refused, Throttled
 from support.door import REFUSED_SIGN_IN, Answers, account, daemon, done, folder, item, job
@@ -548,7 +548,7 @@ def test_a_terminal_that_cannot_show_a_name_shows_what_it_can(path: Path, answer
 
 # --- help and completion -------------------------------------------------------------------------------------------
 
-COMMANDS = [command for commands in SECTIONS.values() for command in commands]
+COMMANDS = list(cli.commands.values())
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command.name))

@@ -12,7 +12,7 @@ import pytest
 from haulapi.calls import ErrorInfo
 from haulapi.faults import FAULTS, Exit, fault
 from haulctl import show, words
-from haulctl.cli import ALIASES, SECTIONS, run
+from haulctl.cli import ALIASES, cli, run
 from haulctl.failure import HINTS
 from hauld.errors import Fatal, HaulError, ItemRejected, NeedsAttention, Refused, StaleCursor, Throttled, Transient
 from support.door import Answers, daemon, job
@@ -86,7 +86,7 @@ def test_what_an_account_or_a_job_waits_for_or_fails_with_is_shown_with_a_hint(k
 
 
 def test_a_hint_names_commands_that_exist() -> None:
-    known = {str(command.name) for commands in SECTIONS.values() for command in commands} | set(ALIASES)
+    known = set(cli.commands) | set(ALIASES)
     spoken = [text for path in (*DAEMON.rglob("*.py"), *CTL.rglob("*.py")) for text in texts(path)]
     named = {name for text in spoken for name in re.findall(r"(?:^|: |, |`)haulctl ([a-z]+)", text)}
     assert "show" in named

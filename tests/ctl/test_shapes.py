@@ -11,7 +11,7 @@ import pytest
 
 from haulapi.calls import Conflict
 from haulapi.schema import document
-from haulctl.cli import SECTIONS, run
+from haulctl.cli import cli, run
 from support.door import REFUSED_SIGN_IN, Answers, account, daemon, done, folder, item, job
 
 SCHEMAS = document()["components"]["schemas"]
@@ -99,7 +99,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "haul.sock"
 
 
-COMMANDS = {str(command.name) for commands in SECTIONS.values() for command in commands}
+COMMANDS = set(cli.commands)
 
 
 @pytest.mark.parametrize("arguments", [each for each in SHAPES if each[0] in COMMANDS], ids=" ".join)

@@ -23,7 +23,7 @@ PATIENCE = 60
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A demo that is importing."""
-    command = [hauld(), "demo", "--directory", tmp_path / "demo"]
+    command = [hauld(), "demo", "--messages", "600", "--directory", tmp_path / "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield process

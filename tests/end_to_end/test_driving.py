@@ -17,6 +17,7 @@ from support.dovecot import Dovecot, User
 from support.held_imap import Held, account, served
 from support.messages import messages
 from support.scripted_imap import Mailbox
+from support.unmeasured import unmeasured
 
 
 @pytest.fixture
@@ -321,6 +322,7 @@ def follow_a_little(hauld: Hauld, since: str) -> list[int]:
         [SCRIPTS / "haulctl", "--socket", hauld.socket, "events", "--follow", "--since", since, "-o", "jsonl"],
         stdout=subprocess.PIPE,
         text=True,
+        env=unmeasured(),
     )
     assert follower.stdout is not None
     numbers = [json.loads(follower.stdout.readline())["number"]]

@@ -23,7 +23,7 @@ from haulapi.calls import (
     Verification,
     VerifyStatusParams,
 )
-from haulctl import completions, output, show, verifying
+from haulctl import completions, output, show
 from haulctl.options import Command, settings
 from haulctl.words import now
 
@@ -40,6 +40,8 @@ ITEM_STATUSES = ("pending", "completed", "failed", "skipped")
 @click.command(cls=Command, examples=["haulctl status"])
 def status() -> None:
     """One screen: the daemon, accounts, jobs, and what is wrong."""
+
+    from haulctl import verifying
 
     def screen(daemon: DaemonStatus) -> Iterable[str]:
         with settings().connect() as client:
