@@ -118,6 +118,7 @@ class AccountConfig:
     credential: Annotated[str | None, CREDENTIAL] = None
     keyring: KeyringConfig | None = None
     connections: Annotated[int, number(1, 32)] = 3
+    compress: Annotated[bool, SWITCH] = False
     batch_items: Annotated[int, number(1, 1000)] = 500
     batch_size: Annotated[int | None, SIZE_OR_NONE] = None
     folders: Annotated[tuple[str, ...], SOME_GLOBS] = ("*",)

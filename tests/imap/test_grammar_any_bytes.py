@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hauld.sources.imap.grammar import BodyChunk, Data, Limits, Parser, ProtocolError
+from hauld.sources.imap.grammar import BodyChunk, Data, Event, Limits, Parser, ProtocolError, WholeBody
 
 TRANSCRIPTS = Path(__file__).parents[3] / "shared" / "corpus" / "transcripts"
 
@@ -24,7 +25,7 @@ def events(pieces: list[bytes], limits: Limits = SMALL) -> tuple[list, bool]:
     found: list = []
     try:
         for piece in pieces:
-            for event in parser.feed(piece):
+            for event in expanded(parser.feed(piece)):
                 last = found[-1] if found else None
                 if isinstance(event, BodyChunk) and isinstance(last, bytearray):
                     last += event.data
@@ -37,6 +38,12 @@ def events(pieces: list[bytes], limits: Limits = SMALL) -> tuple[list, bool]:
     except ProtocolError:
         return found, True
     return found, False
+
+
+def expanded(events: Iterable[Event]) -> Iterator[Event]:
+    """With what a whole body stands for."""
+    for event in events:
+        yield from event.parts() if isinstance(event, WholeBody) else (event,)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

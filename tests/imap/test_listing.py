@@ -9,7 +9,8 @@ import pytest
 from hauld.errors import ItemRejected, StaleCursor, Throttled, Transient
 from hauld.model import Page, RemoteFolder, RemoteItem
 from hauld.sources.base import Session
-from hauld.sources.imap.listing import date_of, flags_of
+from hauld.sources.imap.grammar import Data
+from hauld.sources.imap.listing import Details, date_of, flags_of
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 INBOX = RemoteFolder(b"INBOX", ("INBOX",))
@@ -57,6 +58,58 @@ async def test_a_long_listing_comes_in_pages_newest_block_first():
     ordinals = [item.ordinal for page in listing for item in page.items]
     assert ordinals == sorted(honest.mailboxes[b"INBOX"].messages, reverse=True)
     assert all(item.size == 1 for page in listing for item in page.items)
+
+
+async def test_the_details_of_a_small_folder_are_asked_for_along_with_its_list():
+    honest = inbox(numbered(3))
+
+    @honest.instead_of("UID SEARCH")
+    async def waits_for_both(client: Client, command: Command) -> None:
+        fetch = await client.command(b"UID FETCH")
+        assert fetch.arguments == b"1:* (UID FLAGS INTERNALDATE RFC822.SIZE)"
+        await honest.answer(client, fetch)
+        await client.send(b"* SEARCH 3 1 2\r\n", command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [(item.ordinal, item.size) for item in await items(session)] == [(3, 1), (2, 1), (1, 1)]
+        assert len(server.asked("UID FETCH")) == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"* 2 FETCH (UID 2 FLAGS ())\r\n", b"* 2 FETCH (FLAGS () RFC822.SIZE 9)\r\n"])
+async def test_P4_what_was_not_answered_in_full_along_with_the_list_is_asked_for_again(said):
+    honest = inbox(numbered(3))
+    mailbox = honest.mailboxes[b"INBOX"]
+
+    @honest.instead_of("UID FETCH")
+    async def leaves_out_two(client: Client, command: Command) -> None:
+        honest.be_honest()
+        await client.send(honest.details(mailbox, 1, 1), said, honest.details(mailbox, 3, 3), command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [(item.ordinal, item.size) for page in listing for item in page.items] == [(3, 1), (2, 1), (1, 1)]
+        assert listing[-1].whole
+        assert len(server.asked("UID FETCH")) == 2
+
+
+async def test_P3_more_details_than_a_small_folder_can_have_are_not_kept():
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("UID FETCH")
+    async def says_much(client: Client, command: Command) -> None:
+        for first in range(2, 20_000, 1000):
+            await client.send(*(b"* 1 FETCH (UID %d FLAGS () RFC822.SIZE 1)\r\n" % uid for uid in range(first, first + 1000)))
+        honest.be_honest()
+        await client.send(command.ok())
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert [item.ordinal for item in await items(session)] == [1]
+    details = Details()
+    details.expect_any(1000)
+    for uid in range(1, 20_000):
+        details.listen(Data("FETCH", 1, [[b"UID", b"%d" % uid, b"RFC822.SIZE", b"1"]]))
+    assert details.has(range(1, 1001))
+    assert not details.has([1001])
 
 
 async def test_an_empty_folder_is_whole_and_costs_one_command():

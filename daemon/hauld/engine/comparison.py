@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -24,6 +24,12 @@ from hauld.state.base import Preview
 log = logging.getLogger(__name__)
 
 DAY_MS = 24 * 3600 * 1000
+
+FEW = 10
+"""Where fewer than one in so many folders is due, each is asked about by itself, and not all along with their names."""
+
+SHORT = 2
+"""Pages of a listing that are in memory at once."""
 
 ROWS = 2000
 """Rows read from the ledger at a time."""
@@ -48,15 +54,16 @@ class Comparison:
         self._priority = priority
         self._places: dict[int, Place] = {}
         self._found: dict[int, list[str]] = {}
+        self._unchanged: list[int] = []
 
     async def run(self, due: Callable[[Folder], bool]) -> list[Folder]:
         """List every selected folder that is due, and want what the strategy selects. The folders compared."""
-        await self._list_folders()
+        told = await self._list_folders(due)
         if self._job is not None:
             day_ago = self._workshop.clock.now_ms() - DAY_MS
             await self._state.retry_failed(self._job.number, before=day_ago)
         compared = [folder for folder in self.folders.values() if due(folder)]
-        waiting = deque(compared)
+        waiting = deque([folder for folder in compared if not await self._is_unchanged(folder, told.get(folder.remote.raw))])
 
         async def list_next(session: Session) -> None:
             while waiting:
@@ -70,6 +77,8 @@ class Comparison:
         name = f"job {self._job.id}" if self._job is not None else "preview"
         while waiting:  # again where a session broke on a folder when the others had come to their end
             await crew(self._account, len(waiting), self._priority, name, list_next)
+        if self._unchanged:
+            await self._state.set_unchanged(self._unchanged)
         return compared
 
     async def preview(self) -> list[tuple[Folder, Preview]]:
@@ -124,12 +133,30 @@ class Comparison:
         self.unreadable.append(replace(folder, error=trouble))
         log.warning("%s %r: %s", self._account.settings.name, folder.name, error, extra={"event": "folder.unreadable"})
 
-    async def _list_folders(self) -> None:
+    async def _list_folders(self, due: Callable[[Folder], bool]) -> dict[bytes, bytes]:
+        """Which folders there are; by raw name, the cursors that the origin told along."""
+        known = [folder for folder in await self._state.folders(self._account.number) if folder.gone_at is None]
+        listed_before = [folder for folder in known if folder.cursor is not None and self._selects(folder) and due(folder)]
+        cursors = bool(listed_before) and len(listed_before) * FEW >= len(known)
         async with self._account.session(self._priority) as session:
-            listed = [folder async for folder in session.folders()]
-            known = await self._state.record_folders(self._account.number, listed)
+            listed = [folder async for folder in session.folders(cursors=cursors)]
+        if {folder.remote for folder in known} != set(listed):
+            known = list(await self._state.record_folders(self._account.number, listed))
         self.folders = {folder.number: folder for folder in known if self._selects(folder)}
         self.selected = frozenset(self.folders)
+        return {remote.raw: remote.cursor for remote in listed if remote.cursor is not None}
+
+    async def _is_unchanged(self, folder: Folder, cursor: bytes | None) -> bool:
+        """Whether that cursor proves that the folder need not be listed. What is known of it is wanted then, too. A search has
+        to be asked, and so has what may be there under other keys."""
+        if cursor is None or cursor != folder.cursor or folder.error is not None or self._strategy.criteria is not None:
+            return False
+        if self._job is not None:
+            if folder.directory is None or await self._state.alike(folder.number, below=None, limit=1):
+                return False
+            await self._state.want_known(self._job.number, folder.number, self._strategy.dates)
+        self._unchanged.append(folder.number)
+        return True
 
     def _selects(self, folder: Folder) -> bool:
         return (
@@ -150,16 +177,33 @@ class Comparison:
             return [key async for keys in answers for key in keys]
 
     async def _record_listing(self, session: Session, folder: Folder, since: bytes | None) -> Page:
-        """Each page as it comes; the last one. The cursor moves only when it is reached."""
-        jobs = [self._job.number] if self._job is not None and self._strategy.criteria is None else []
+        """What the origin lists, in the ledger; the last page. Most folders are short: one transaction is enough for them."""
+        async with aclosing(session.list(folder.remote, since)) as pages:
+            begun = []
+            async for page in pages:
+                begun.append(page)
+                if page.cursor is not None or len(begun) == SHORT:
+                    break
+            last = begun[-1] if begun else None
+            if last is None or last.cursor is None or _has_returned(folder, last.epoch):
+                return await self._record_pages(folder, begun, pages)
+        if last.cursor == since and begun == [last] and not last.items:
+            self._unchanged.append(folder.number)
+        else:
+            self._say_listed(folder, *await self._state.record_listing(folder.number, begun, self._jobs, self._strategy.dates))
+        return last
+
+    async def _record_pages(self, folder: Folder, begun: Sequence[Page], pages: AsyncIterator[Page]) -> Page:
+        """Those pages and the rest, each as it comes; the last one. The cursor moves only when it is reached."""
         new = 0
         stored: dict[str, StoredItem] | None = None
-        async with aclosing(session.list(folder.remote, since)) as pages:
-            async for page in pages:
+        async with aclosing(_chained(begun, pages)) as chained:
+            async for page in chained:
                 if stored is None:
                     await self._state.begin_listing(folder.number, page.epoch)
                     stored = await self._stored_before(folder, page.epoch)
-                new += await self._state.record_page(folder.number, page, jobs, self._strategy.dates)
+                if page.items:
+                    new += await self._state.record_page(folder.number, page, self._jobs, self._strategy.dates)
                 if changed := list(_changed(page, stored)):
                     await self._state.give_up(changed)
                 if page.cursor is not None:
@@ -168,12 +212,16 @@ class Comparison:
                     return page
         raise Transient("protocol", f"The listing of {folder.name!r} ended before it was complete.")
 
+    @property
+    def _jobs(self) -> list[int]:
+        """Who wants every item that is listed."""
+        return [self._job.number] if self._job is not None and self._strategy.criteria is None else []
+
     async def _stored_before(self, folder: Folder, epoch: str) -> dict[str, StoredItem]:
-        """What is stored under keys that the folder once had, lost, and now has again: because it is back in an earlier epoch,
-        or was gone and is there again. Nobody knows whether they still mean the same."""
-        returned = folder.last_sync_at is not None and (folder.cursor is None or folder.epoch != epoch)
+        """What is stored under keys that the folder once had, lost, and now has again. Nobody knows whether they still mean the
+        same."""
         stored: dict[str, StoredItem] = {}
-        last = 0 if returned else None
+        last = 0 if _has_returned(folder, epoch) else None
         while last is not None and (rows := await self._state.stored(folder.number, after=last, limit=ROWS)):
             stored |= {row.key: row for row in rows if row.epoch == epoch}
             last = rows[-1].number
@@ -189,6 +237,18 @@ class Comparison:
                 gone,
                 extra={"event": "folder.listed"} | ({"job": self._job.id} if self._job is not None else {}),
             )
+
+
+async def _chained(begun: Sequence[Page], rest: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
+    for page in begun:
+        yield page
+    async for page in rest:
+        yield page
+
+
+def _has_returned(folder: Folder, epoch: str) -> bool:
+    """Whether the folder is back in an earlier epoch, or was gone and is there again."""
+    return folder.last_sync_at is not None and (folder.cursor is None or folder.epoch != epoch)
 
 
 def _changed(page: Page, stored: Mapping[str, StoredItem]) -> Iterator[Setback]:

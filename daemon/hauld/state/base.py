@@ -167,7 +167,9 @@ class State(Protocol):
     async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
         """Forget the job, its wants and its counters, with an event (``job.deleted``). With ``purge``, stored items that no
         other job wants become pending in the same transaction; the paths of their files, those of conflicts included, which
-        are now the caller's to remove (one that another stored item has, too, is not among them). Events about it stay."""
+        are now the caller's to remove (one that another stored item has, too, is not among them). Events about it stay.
+        Without ``purge``, wants beyond a few thousand go in transactions of their own, between which others get their turn;
+        nobody sees the job after the first, and what was cut off goes when the ledger is looked through."""
         ...
 
     async def counters(self, job: int) -> Counters: ...
@@ -204,6 +206,18 @@ class State(Protocol):
         """The last page was recorded: set the cursor and ``last_sync_at``, mark what a ``whole`` listing did not name as
         removed (an item never stored becomes ``skipped``: gone before it was downloaded), tell it (``folder.listed``:
         new, gone). The number of items gone."""
+        ...
+
+    async def record_listing(
+        self, folder: int, pages: Sequence[Page], jobs: Sequence[int], dates: Dates = ANY_DATE
+    ) -> tuple[int, int]:
+        """A listing that is short, in one transaction: begun, all its pages recorded, finished. How many items are new, and how
+        many are gone."""
+        ...
+
+    async def set_unchanged(self, folders: Sequence[int]) -> None:
+        """These folders were compared with the origin, which proved that nothing has changed: ``last_sync_at`` is now. No
+        event."""
         ...
 
     async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:

@@ -23,6 +23,7 @@ from hauld.sources.imap.grammar import (
     ProtocolError,
     StreamedBody,
     Value,
+    WholeBody,
     number,
     pairs,
 )
@@ -134,7 +135,9 @@ class Delivery:
 
     def listen(self, event: Event) -> None:
         """Take an untagged response or a part of one."""
-        if type(event) is BodyChunk:
+        if type(event) is WholeBody:
+            self._take_whole(event)
+        elif type(event) is BodyChunk:
             self._write(event.data)
         elif type(event) is BodyStart and event.name is not None:
             self._drop_body()  # what comes is a part of a body, and for ``windows``
@@ -144,6 +147,23 @@ class Delivery:
             self._finish_response(event.number or 0, pairs(event.values[0]))
         elif type(event) is Data and event.name in ("EXPUNGE", "VANISHED"):
             self._forget_halves()
+
+    def _take_whole(self, event: WholeBody) -> None:
+        """What comes once for each item, as most servers say it. Anything odd about it goes the long way."""
+        uid, size = int(event.uid), len(event.data)
+        want = self._waiting.get(uid)
+        if want is None or self._halves or self._body_number or too_large(size, self._max_size):
+            for part in event.parts():
+                self.listen(part)
+            return
+        self._pace.expect_body(size)
+        writer = self._sink.open(want.key, size)
+        if not writer.write(event.data):
+            self._pace.pause_until_ready(writer)
+        del self._waiting[uid]
+        self._without_twin[uid] = want.key
+        self._arrived.append(_Arrived(Fetched, want.key, writer, int(event.listed_size)))
+        self.news.set()
 
     def _begin_body(self, place: int, items: dict[bytes, Value], size: int) -> None:
         """Open a writer unless the body is known not to be wanted. Its UID may come only behind it (then the key the sink

@@ -3,7 +3,7 @@
 ``Parser.feed`` takes bytes in whatever pieces they come and yields the same events for every cutting. A message's body
 is never collected: its literal is handed on as ``BodyStart``, ``BodyChunk`` (views into what was fed) and ``BodyEnd``,
 and the ``Data`` of the whole FETCH follows with ``BODY`` in its place. So is a part of a body (``BODY[]<offset>``), unless it
-is small.
+is small. What most servers say of a small message, all of it in one piece, is one ``WholeBody``, which stands for these four.
 
 Servers differ, so the parser is lenient in what does not matter (bare LF, lower case, missing text, a parenthesis too
 many) and stern in what would cost memory or the framing: every line, list and literal has a limit in ``Limits``, and
@@ -78,7 +78,23 @@ class BodyEnd(NamedTuple):
     """The body is complete; the rest of its FETCH response follows as ``Data``."""
 
 
-Event: TypeAlias = Status | Continuation | Data | BodyStart | BodyChunk | BodyEnd
+class WholeBody(NamedTuple):
+    """A FETCH response with the UID, the size and the body of a message and nothing else, all of which came at once. ``data`` is
+    valid until the next event is asked for."""
+
+    number: int
+    uid: bytes
+    listed_size: bytes
+    data: memoryview
+
+    def parts(self) -> tuple[BodyStart, BodyChunk, BodyEnd, Data]:
+        """The events it stands for."""
+        items: list[Value] = [b"UID", self.uid, b"RFC822.SIZE", self.listed_size, b"BODY[]"]
+        whole: list[Value] = [[*items, BODY]]
+        return BodyStart(self.number, items, len(self.data)), BodyChunk(self.data), BodyEnd(), Data("FETCH", self.number, whole)
+
+
+Event: TypeAlias = Status | Continuation | Data | BodyStart | BodyChunk | BodyEnd | WholeBody
 
 LARGEST_LITERAL = 2**32 - 1
 """What RFC 3501 allows a literal to announce."""
@@ -128,6 +144,13 @@ class Parser:
                 if self._literal.streamed:
                     yield BodyEnd()
                 self._finish_literal()
+            while self._response is None and not self._line_so_far and (usual := _USUAL_BODY.match(data, position)):
+                start = usual.end()
+                end = start + int(usual[4])
+                if end == start or data[end : end + 3] != b")\r\n":
+                    break
+                yield WholeBody(int(usual[1]), usual[2], usual[3], memoryview(data)[start:end])
+                position = end + 3
             newline = data.find(b"\n", position)
             if newline < 0:
                 if (event := self._keep(data[position:])) is not None:
@@ -175,8 +198,6 @@ class Parser:
                 return self._end_response(self._response)
             self._check_length(line)
             return self._parse(self._response, line, 0)
-        if usual := _USUAL_BODY.fullmatch(line):
-            return self._begin_usual_body(usual)
         if _is_search(line):
             return _search(line)
         self._check_length(line)
@@ -225,16 +246,6 @@ class Parser:
             else:
                 lists[-1].append(None if len(token) == 3 and token.upper() == b"NIL" else token)
         return self._begin_literal(response, literal[1]) if literal else self._end_response(response)
-
-    def _begin_usual_body(self, usual: re.Match[bytes]) -> Event | None:
-        """As ``_untagged``, for the line that comes once for each message: it says what most servers say, as they say it."""
-        place, uid, listed_size, size = usual.groups()
-        response = self._response = _Response("FETCH", int(place))
-        items: list[Value] = [b"UID", uid, b"RFC822.SIZE", listed_size, b"BODY[]"]
-        response.values.append(items)
-        response.open_lists.append(items)
-        response.tokens = len(items) + 2
-        return self._begin_literal(response, size)
 
     def _end_response(self, response: _Response) -> Event:
         self._response = None
@@ -331,7 +342,7 @@ _OPEN, _CLOSE, _QUOTE = b'()"'
 _TAGGED = re.compile(rb"([A-Za-z0-9.]+) (?:OK|NO|BAD)(?: |$)", re.IGNORECASE)
 _UNTAGGED = re.compile(rb"\* +(?:(\d{1,20}) +)?([^\s()]+) *")
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: +\[([^\] ]++) *+([^\]]*+)\])?(?: +(.*))?$", re.IGNORECASE | re.DOTALL)
-_USUAL_BODY = re.compile(rb"\* (\d{1,20}) FETCH \(UID (\d+) RFC822\.SIZE (\d+) BODY\[\] \{(\d+)\}")
+_USUAL_BODY = re.compile(rb"\* ([1-9]\d{0,17}) FETCH \(UID (\d{1,18}) RFC822\.SIZE (\d{1,18}) BODY\[\] \{(\d{1,9})\}\r\n")
 _LITERAL = re.compile(rb"(?:(?<=[ (])|^)~?\{(-?\d+)\+?\}\s*$")
 
 # A parenthesis; a quoted string (one that never closes runs to the end of its line); a section with what it holds, as

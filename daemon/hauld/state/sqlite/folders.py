@@ -47,13 +47,25 @@ class Folders(Part):
         async with self._database.writing() as write:
             await write.run(SQL["set_folder_error"], folder=folder, error=pack_trouble(error))
 
+    async def record_listing(
+        self, folder: int, pages: Sequence[Page], jobs: Sequence[int], dates: Dates = ANY_DATE
+    ) -> tuple[int, int]:
+        async with self._database.writing() as write:
+            await self._begin_listing(write, folder, pages[0].epoch)
+            new = sum([await self._record_page(write, folder, page, jobs, dates) for page in pages if page.items])
+            gone = await self._finish_listing(write, folder, pages[-1])
+        return new, gone
+
     async def begin_listing(self, folder: int, epoch: str) -> None:
         async with self._database.writing() as write:
-            before = await _folder(write, folder)
-            if before.epoch != epoch:
-                await self._turn_epoch(write, before, epoch)
-            await write.run(SQL["forget_named"], folder=folder)
-            await write.run(SQL["open_listing"], folder=folder)
+            await self._begin_listing(write, folder, epoch)
+
+    async def _begin_listing(self, write: Connection, folder: int, epoch: str) -> None:
+        before = await _folder(write, folder)
+        if before.epoch != epoch:
+            await self._turn_epoch(write, before, epoch)
+        await write.run(SQL["forget_named"], folder=folder)
+        await write.run(SQL["open_listing"], folder=folder)
 
     async def _turn_epoch(self, write: Connection, folder: Folder, epoch: str) -> None:
         now = self._clock.now_ms()
@@ -71,36 +83,46 @@ class Folders(Part):
         return await write.run(SQL["skip_unstored"], folder=folder, epoch=epoch, kind=kind, reason=reason, now=now)
 
     async def record_page(self, folder: int, page: Page, jobs: Sequence[int], dates: Dates = ANY_DATE) -> int:
+        async with self._database.writing() as write:
+            return await self._record_page(write, folder, page, jobs, dates)
+
+    async def _record_page(self, write: Connection, folder: int, page: Page, jobs: Sequence[int], dates: Dates) -> int:
         here: dict[str, Value] = {"folder": folder, "epoch": page.epoch}
         now = self._clock.now_ms()
-        async with self._database.writing() as write:
-            await _check_epoch(write, folder, page.epoch)
-            await write.run(SQL["clear_page"])
-            await write.many(SQL["put_on_page"], map(_item_columns, page.items))
-            new = await write.run(SQL["add_items"], **here, now=now)
-            await write.run(SQL["find_page"], **here)
-            if new < len(page.items):
-                for statement in ("refresh_items", "revive_items", "exclude_items"):
-                    await write.run(SQL[statement], now=now)
-            await write.run(SQL["want_page"], jobs=pack(list(jobs)), since=dates.since, before=dates.before)
-            await write.run(SQL["name_page"], folder=folder)
-            await write.run(SQL["count_page"], folder=folder, new=new)
+        await _check_epoch(write, folder, page.epoch)
+        await write.run(SQL["clear_page"])
+        await write.many(SQL["put_on_page"], map(_item_columns, page.items))
+        new = await write.run(SQL["add_items"], **here, now=now)
+        await write.run(SQL["find_page"], **here)
+        if new < len(page.items):
+            for statement in ("refresh_items", "revive_items", "exclude_items"):
+                await write.run(SQL[statement], now=now)
+        await write.run(SQL["want_page"], jobs=pack(list(jobs)), since=dates.since, before=dates.before)
+        await write.run(SQL["name_page"], folder=folder)
+        await write.run(SQL["count_page"], folder=folder, new=new)
         return new
 
     async def finish_listing(self, folder: int, page: Page) -> int:
-        now = self._clock.now_ms()
         async with self._database.writing() as write:
-            known = await _check_epoch(write, folder, page.epoch)
-            listing = await write.one(SQL["close_listing"], folder=folder)
-            if listing is None:
-                raise StaleCursor(f"No listing of folder {known.name!r} was begun.", epoch=page.epoch)
-            gone = 0
-            if page.whole:
-                gone = await write.run(SQL["remove_unnamed"], folder=folder, epoch=page.epoch, now=now, reason=GONE)
-            await write.run(SQL["forget_named"], folder=folder)
-            await write.run(SQL["finish_listing"], folder=folder, cursor=page.cursor, now=now)
-            await self._tell(write, "folder.listed", {"new": listing["new"], "gone": gone}, folder=known.name)
+            return await self._finish_listing(write, folder, page)
+
+    async def _finish_listing(self, write: Connection, folder: int, page: Page) -> int:
+        now = self._clock.now_ms()
+        known = await _check_epoch(write, folder, page.epoch)
+        listing = await write.one(SQL["close_listing"], folder=folder)
+        if listing is None:
+            raise StaleCursor(f"No listing of folder {known.name!r} was begun.", epoch=page.epoch)
+        gone = 0
+        if page.whole:
+            gone = await write.run(SQL["remove_unnamed"], folder=folder, epoch=page.epoch, now=now, reason=GONE)
+        await write.run(SQL["forget_named"], folder=folder)
+        await write.run(SQL["finish_listing"], folder=folder, cursor=page.cursor, now=now)
+        await self._tell(write, "folder.listed", {"new": listing["new"], "gone": gone}, folder=known.name)
         return gone
+
+    async def set_unchanged(self, folders: Sequence[int]) -> None:
+        async with self._database.writing() as write:
+            await write.run(SQL["set_unchanged"], folders=pack(list(folders)), now=self._clock.now_ms())
 
     async def want_known(self, job: int, folder: int, dates: Dates = ANY_DATE) -> int:
         known = await self._database.reader.one(SQL["wants_not_all"], job=job, folder=folder)

@@ -164,6 +164,10 @@ WHERE folder = :folder AND epoch = :epoch AND removed_at IS NULL
 -- The whole-folder listing stands here.
 UPDATE folders SET cursor = :cursor, last_sync_at = :now WHERE number = :folder;
 
+-- set_unchanged --
+-- The folders stand where they stood.
+UPDATE folders SET last_sync_at = :now WHERE number IN (SELECT value FROM json_each(:folders));
+
 -- wants_not_all --
 -- The folder's epoch, unless the counters say that the job wants everything there already: that is how it mostly is when nothing
 -- has changed.
