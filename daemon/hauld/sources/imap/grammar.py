@@ -79,8 +79,8 @@ class BodyEnd(NamedTuple):
 
 
 class WholeBody(NamedTuple):
-    """A FETCH response with the UID, the size and the body of a message and nothing else, all of which came at once. ``data`` is
-    valid until the next event is asked for."""
+    """A FETCH response with the UID, the size and the body of a message and nothing else, all of which came at once. ``data``
+    is valid until the next event is asked for."""
 
     number: int
     uid: bytes
@@ -89,8 +89,8 @@ class WholeBody(NamedTuple):
 
     def parts(self) -> tuple[BodyStart, BodyChunk, BodyEnd, Data]:
         """The events it stands for."""
-        items: list[Value] = [b"UID", self.uid, b"RFC822.SIZE", self.listed_size, b"BODY[]"]
-        whole: list[Value] = [[*items, BODY]]
+        items: list[Value] = [b"UID", self.uid, b"RFC822.SIZE", self.listed_size]
+        whole: list[Value] = [[*items, b"BODY[]", BODY]]
         return BodyStart(self.number, items, len(self.data)), BodyChunk(self.data), BodyEnd(), Data("FETCH", self.number, whole)
 
 
