@@ -184,20 +184,31 @@ async def test_L7_a_large_body_written_while_a_sync_failed_is_not_believed_eithe
     await stored(store, staged(store, place, "7.99", b"x" * LARGE))
 
 
-async def test_L7_what_was_written_ahead_while_a_sync_failed_is_written_anew(open_store: Callable) -> None:
+async def test_L7_what_was_written_ahead_while_a_sync_failed_is_not_believed_either(open_store: Callable, stage: Path) -> None:
     disk = WatchedDisk()
-    store = await open_store(disk=disk)
-    place = await store.prepare("id", "work", INBOX, None)
+    store = await open_store(disk)
+    place = await store.prepare(IDENTITY, "work", INBOX, None)
     first, second = ([staged(store, place, f"7.{uid}", b"%d" % uid) for uid in uids] for uids in (range(1, 7), range(7, 13)))
-    await store.write(second)
+    assert await store.write(second)
     disk.before = failing("sync_file_system", errno.EIO)
     with pytest.raises(Transient):
         await stored(store, *first)
-    await store.recover()
-    disk.steps.clear()
-    placed = await stored(store, *second)
-    assert disk.names().count("create") == len(second) + 1, "each body, and the manifest"
-    assert [await store.read(item.path) for item in placed] == [b"%d" % uid for uid in range(7, 13)]
+    with pytest.raises(Transient, match="suspect"):
+        await stored(store, *second)
+    for deposit in second:
+        deposit.body.discard()
+    assert list(await store.recover()) == []
+    assert os.listdir(stage) == []
+
+
+async def test_what_was_written_ahead_takes_no_memory(open_store: Callable) -> None:
+    store = await open_store(WatchedDisk())
+    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    deposit = staged(store, place, "7.1", b"x" * 900)
+    assert await store.write([deposit])
+    assert (len(deposit.body.data), deposit.body.size) == (0, 900)
+    [placed] = await stored(store, deposit)
+    assert await store.read(placed.path) == b"x" * 900
 
 
 async def test_L7_a_directory_that_cannot_be_synced_leaves_the_group_to_recovery(open_store: Callable) -> None:

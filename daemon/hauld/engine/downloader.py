@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
@@ -42,8 +41,9 @@ class _Pass:
     setbacks: int = 0
 
 
-class _Passage(NamedTuple):
-    """An item that was passed on, until it is settled; ``over`` is for whoever waits for that."""
+class _Passage(msgspec.Struct):
+    """An item that was passed on, until it is settled. ``weight`` are its bytes of the budget; ``over`` is for whoever waits
+    for its end."""
 
     item: PendingItem
     folder: Folder
@@ -170,7 +170,7 @@ class Downloader:
         date = item.date if fetched.date is None else fetched.date
         deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
         listed = item.size if fetched.listed_size is None else fetched.listed_size
-        return Arrival(item.number, self._job.number, deposit, listed, self._passed, passage)
+        return Arrival(item.number, self._job.number, deposit, listed, self._passed, self._lightened, passage)
 
     async def _pass_on_twin(self, item: PendingItem, twin: Twin, place: Place, folder: Folder, this: _Pass) -> None:
         """The same for a second body of the item. It has no share of the budget, so its commit is waited for."""
@@ -178,7 +178,7 @@ class Downloader:
         deposit = Deposit(place, epoch_of(folder), item.key, twin.body, item.flags, item.date)
         listed = item.size if twin.listed_size is None else twin.listed_size
         passage = _Passage(item, folder, this, 0, over)
-        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, passage, twin=True)])
+        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, self._lightened, passage, twin=True)])
         await over
 
     def _put(self, arrivals: Sequence[Arrival]) -> None:
@@ -186,6 +186,15 @@ class Downloader:
             self._unsettled += len(arrivals)
             self._all_settled.clear()
             self._workshop.ingest.put(arrivals)
+
+    def _lightened(self, arrivals: Sequence[Arrival]) -> None:
+        """Their bytes are out of memory: others may come."""
+        weight = 0
+        for arrival in arrivals:
+            assert isinstance(arrival.passage, _Passage)
+            weight += arrival.passage.weight
+            arrival.passage.weight = 0
+        self._let_go((), weight)
 
     def _passed(self, arrivals: Sequence[Arrival], error: HaulError | None) -> None:
         """A commit is over, whatever became of these."""

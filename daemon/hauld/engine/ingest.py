@@ -19,8 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from hauld.engine.machine import Machine
 from hauld.errors import HaulError, Transient
@@ -34,20 +35,23 @@ log = logging.getLogger(__name__)
 GROUP_ITEMS = 1000
 GROUP_BYTES = 16 * 1024 * 1024
 
+K = TypeVar("K")
+
 Item: TypeAlias = tuple[str, bytes, str, str]
 """What names an item everywhere: the account's identity, the folder as the origin names it, epoch and key."""
 
 
 class Arrival(NamedTuple):
     """One fetched item whose bytes are staged. ``settled`` is called once for it, and for others that were committed with it:
-    None when they are durable and recorded. ``passage`` is whatever who passed it on wants to know again by then. A ``twin`` is
-    a second body of an item that came before it."""
+    None when they are durable and recorded. ``light`` may be called before that: they take no memory any more. ``passage`` is
+    whatever who passed it on wants to know again by then. A ``twin`` is a second body of an item that came before it."""
 
     item: int
     job: int
     deposit: Deposit
     listed_size: int | None
     settled: Callable[[Sequence[Arrival], HaulError | None], None]
+    light: Callable[[Sequence[Arrival]], None]
     passage: object = None
     twin: bool = False
 
@@ -133,7 +137,9 @@ class Ingest:
     async def _commit(self, group: Sequence[Arrival]) -> None:
         """All steps of one group, the first of which is its own already."""
         try:
-            await self._store.write([arrival.deposit for arrival in group])
+            if await self._store.write([arrival.deposit for arrival in group]):
+                for light, theirs in _by(group, attrgetter("light")):
+                    light(theirs)
             await self._landing.acquire()
         finally:
             self._writing.release()
@@ -225,19 +231,22 @@ class Ingest:
 
     @staticmethod
     def _settle(group: Sequence[Arrival], error: HaulError | None) -> None:
-        owners: dict[Callable[[Sequence[Arrival], HaulError | None], None], list[Arrival]] = {}
-        for arrival in group:
-            owners.setdefault(arrival.settled, []).append(arrival)
-        for settled, theirs in owners.items():
+        for settled, theirs in _by(group, attrgetter("settled")):
             settled(theirs, error)
 
 
 def by_folder(group: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
     """The arrivals of each folder, in their order."""
-    folders: dict[tuple[str, bytes], list[Arrival]] = {}
+    folders = _by(group, lambda arrival: (arrival.deposit.place.identity, arrival.deposit.place.folder.raw))
+    return [theirs for _, theirs in folders]
+
+
+def _by(group: Sequence[Arrival], what: Callable[[Arrival], K]) -> Iterable[tuple[K, Sequence[Arrival]]]:
+    """The arrivals that have the same, in their order."""
+    parts: dict[K, list[Arrival]] = {}
     for arrival in group:
-        folders.setdefault((arrival.deposit.place.identity, arrival.deposit.place.folder.raw), []).append(arrival)
-    return list(folders.values())
+        parts.setdefault(what(arrival), []).append(arrival)
+    return parts.items()
 
 
 def _is_among(durable: set[Item], arrival: Arrival) -> bool:

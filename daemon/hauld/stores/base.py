@@ -44,9 +44,9 @@ class Store(Protocol):
         removes it."""
         ...
 
-    async def write(self, group: Sequence[Deposit]) -> None:
+    async def write(self, group: Sequence[Deposit]) -> bool:
         """Do beforehand what can be done for the group while another one is being committed. Nothing lasts by it, and it need
-        not be called; what fails is tried again by ``commit``, which tells of it."""
+        not be called; what fails is tried again by ``commit``, which tells of it. Whether the group takes memory no longer."""
         ...
 
     def commit(self, group: Sequence[Deposit]) -> AbstractAsyncContextManager[Sequence[Placed]]:

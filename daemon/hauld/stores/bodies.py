@@ -161,18 +161,20 @@ class StageWriter:
 
 
 class MemoryBody:
-    """All bytes of a small item. They can be written to a file of the stage ahead of their commit (``write``, in a thread)."""
+    """All bytes of a small item. They can be written to a file of the stage ahead of their commit (``write``, in a thread), and
+    are in memory no longer then."""
 
     def __init__(self, data: bytearray, spool: Spool | None = None) -> None:
         self.data = data
         self._spool = spool
         self._name: str | None = None
         self._born = 0
+        self._size = len(data)
         self._sha256: str | None = None
 
     @property
     def size(self) -> int:
-        return len(self.data)
+        return self._size
 
     @property
     def name(self) -> str | None:
@@ -187,8 +189,10 @@ class MemoryBody:
     def write(self, mtime: int | None) -> None:
         """It is a file of the stage, which no sweep takes before ``hand_over``. Nothing lasts by that."""
         spool = self._spool
-        if spool is None or self.name is not None:
+        if spool is None or self._name is not None:
             return
+        self.check()
+        self.sha256()
         self._born, name = spool.distrusted, spool.name()
         spool.written_ahead.add(name)
         try:
@@ -198,10 +202,17 @@ class MemoryBody:
             with contextlib.suppress(OSError):
                 spool.disk.unlink(spool.path(name))
             raise
-        self._name = name
+        self._name, self.data = name, bytearray()
+
+    def check(self) -> None:
+        """Raise ``Transient`` when the bytes are gone, or cannot be believed any more."""
+        if len(self.data) != self._size and self.name is None:
+            raise Transient(
+                "disk", "Cannot store an item: a sync failed while it waited in the stage, so its bytes are suspect."
+            )
 
     def hand_over(self) -> None:
-        """A commit took the file, or threw it away; for another commit there would have to be another file."""
+        """A commit took the file, or threw it away: there is nothing to commit a second time."""
         if self._name is not None and self._spool is not None:
             self._spool.written_ahead.discard(self._name)
         self._name = None
@@ -209,6 +220,7 @@ class MemoryBody:
     def discard(self) -> None:
         """Its memory goes with it, and a file at the next sweep."""
         self.hand_over()
+        self.data = bytearray()
 
 
 class SpilledBody:

@@ -92,16 +92,15 @@ class EmlStore(TreeStore):
         with self._tree.stage.of_folder(directory or INDEX):
             return self._indexes.prepare(identity, account, folder, directory)
 
-    def _write(self, group: Sequence[Deposit]) -> None:
+    def _write(self, group: Sequence[Deposit]) -> bool:
         """Hash it, and write it to the stage. What is to be compressed is compressed, and written by its commit."""
-        in_memory = [deposit.body for deposit in group if isinstance(deposit.body, MemoryBody)]
-        for body in in_memory:
-            body.sha256()  # which is remembered
         if self._packer is None:
-            self._tree.stage.write_ahead((body, None) for body in in_memory)
-        else:
-            for body in in_memory:
-                self._frame(self._packer, body)
+            return self._tree.stage.write_ahead((deposit.body, None) for deposit in group)
+        for deposit in group:
+            if isinstance(deposit.body, MemoryBody):
+                deposit.body.sha256()  # which is remembered
+                self._frame(self._packer, deposit.body)
+        return False
 
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
         """In a thread: lines first, then the bytes that they tell of. Until the stage has them, the bodies can be committed

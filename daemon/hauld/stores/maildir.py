@@ -95,11 +95,8 @@ class MaildirStore(TreeStore):
             self._tree.disk.check_writable(self._shelves.full(f"{place.directory}/cur"))
         return place
 
-    def _write(self, group: Sequence[Deposit]) -> None:
-        for deposit in group:
-            if isinstance(deposit.body, MemoryBody):
-                deposit.body.sha256()  # which is remembered
-        self._stage.write_ahead((deposit.body, _mtime(deposit)) for deposit in group)
+    def _write(self, group: Sequence[Deposit]) -> bool:
+        return self._stage.write_ahead((deposit.body, _mtime(deposit)) for deposit in group)
 
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
         """In a thread: the group is durable. The name of its manifest, and where the items are."""

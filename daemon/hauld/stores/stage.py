@@ -129,14 +129,16 @@ class Stage:
 
     # --- commit: the order is told above ---
 
-    def write_ahead(self, bodies: Iterable[tuple[Body, int | None]]) -> None:
+    def write_ahead(self, bodies: Iterable[tuple[Body, int | None]]) -> bool:
         """Step 1, for bodies in memory, each with its time (as in ``Move``), of a group that will be committed. What fails here
-        fails there again, so nobody is told."""
+        fails there again, so nobody is told why; whether none is in memory any more."""
         in_memory = [(body, mtime) for body, mtime in bodies if isinstance(body, MemoryBody)]
         with contextlib.suppress(OSError, Transient):
             self._spool.check_room(sum(body.size for body, _ in in_memory), files=len(in_memory) + 1)
             for body, mtime in in_memory:
                 body.write(mtime)
+            return True
+        return False
 
     def commit(self, moves: Sequence[Move]) -> str:
         """Steps 0 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
@@ -176,6 +178,8 @@ class Stage:
 
     def _put(self, move: Move, path: str) -> None:
         """The body is a file of the stage, with its time."""
+        if isinstance(move.body, MemoryBody):
+            move.body.check()
         if isinstance(move.body, MemoryBody) and move.body.name is None:
             self._disk.write(path, move.body.data, self._mode, move.mtime)
         elif isinstance(move.body, SpilledBody):

@@ -155,9 +155,9 @@ class TreeStore(Store):
     def sink(self, place: Place, epoch: str) -> FolderSink:
         return FolderSink(self._tree.spool, place, epoch)
 
-    async def write(self, group: Sequence[Deposit]) -> None:
+    async def write(self, group: Sequence[Deposit]) -> bool:
         await ended([deposit.body for deposit in group])
-        await uncut(self._tree.pool, self._write, group)
+        return await uncut(self._tree.pool, self._write, group)
 
     @asynccontextmanager
     async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
@@ -183,9 +183,9 @@ class TreeStore(Store):
         async with self._committing:
             await self._tree.run(self._tree.stage.settle, doing=f"tidy the stage in {self._root}")
 
-    def _write(self, group: Sequence[Deposit]) -> None:
-        """In a thread, perhaps beside a commit: what can be done for that group beforehand. What fails is tried again in its
-        commit."""
+    def _write(self, group: Sequence[Deposit]) -> bool:
+        """In a thread, perhaps beside a commit: see ``write``."""
+        raise NotImplementedError
 
     def _commit(self, group: Sequence[Deposit]) -> tuple[str, Sequence[Placed]]:
         """In a thread: the group is durable. The name of its manifest, and where the items are."""
