@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GROUP_ITEMS = 1000
 GROUP_BYTES = 16 * 1024 * 1024
+SLICE = 100
+"""Items of a group that are written before others may take their place in memory."""
 
 K = TypeVar("K")
 
@@ -137,9 +139,7 @@ class Ingest:
     async def _commit(self, group: Sequence[Arrival]) -> None:
         """All steps of one group, the first of which is its own already."""
         try:
-            if await self._store.write([arrival.deposit for arrival in group]):
-                for light, theirs in _by(group, attrgetter("light")):
-                    light(theirs)
+            await self._write(group)
             await self._landing.acquire()
         finally:
             self._writing.release()
@@ -153,6 +153,14 @@ class Ingest:
                 self._refuse(group, error)
         else:
             self._settle(group, None)
+
+    async def _write(self, group: Sequence[Arrival]) -> None:
+        """The bodies are in files as far as possible. What they held of the budget is free for others bit by bit."""
+        for start in range(0, len(group), SLICE):
+            arrivals = group[start : start + SLICE]
+            if await self._store.write([arrival.deposit for arrival in arrivals]):
+                for light, theirs in _by(arrivals, attrgetter("light")):
+                    light(theirs)
 
     async def _commit_folders(self, folders: Sequence[Sequence[Arrival]]) -> None:
         """Each folder as a group of its own, so that what keeps one from being written is that one's alone."""
