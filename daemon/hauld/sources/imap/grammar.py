@@ -144,13 +144,9 @@ class Parser:
                 if self._literal.streamed:
                     yield BodyEnd()
                 self._finish_literal()
-            while self._response is None and not self._line_so_far and (usual := _USUAL_BODY.match(data, position)):
-                start = usual.end()
-                end = start + int(usual[4])
-                if end == start or data[end : end + 3] != b")\r\n":
-                    break
-                yield WholeBody(int(usual[1]), usual[2], usual[3], memoryview(data)[start:end])
-                position = end + 3
+            while self._response is None and not self._line_so_far and (usual := _usual(data, position)):
+                event, position = usual
+                yield event
             newline = data.find(b"\n", position)
             if newline < 0:
                 if (event := self._keep(data[position:])) is not None:
@@ -343,6 +339,10 @@ _TAGGED = re.compile(rb"([A-Za-z0-9.]+) (?:OK|NO|BAD)(?: |$)", re.IGNORECASE)
 _UNTAGGED = re.compile(rb"\* +(?:(\d{1,20}) +)?([^\s()]+) *")
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: +\[([^\] ]++) *+([^\]]*+)\])?(?: +(.*))?$", re.IGNORECASE | re.DOTALL)
 _USUAL_BODY = re.compile(rb"\* ([1-9]\d{0,17}) FETCH \(UID (\d{1,18}) RFC822\.SIZE (\d{1,18}) BODY\[\] \{(\d{1,9})\}\r\n")
+_USUAL_DETAILS = re.compile(
+    rb"\* ([1-9]\d{0,17}) FETCH \(UID (\d{1,18}) FLAGS \(([A-Za-z0-9$_\\ -]{0,80})\)"
+    rb' INTERNALDATE "([A-Za-z0-9:+ -]{1,40})" RFC822\.SIZE (\d{1,18})\)\r\n'
+)
 _LITERAL = re.compile(rb"(?:(?<=[ (])|^)~?\{(-?\d+)\+?\}\s*$")
 
 # A parenthesis; a quoted string (one that never closes runs to the end of its line); a section with what it holds, as
@@ -355,6 +355,21 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 _SEARCH = b"* SEARCH "
 _LONGEST_RESULT = 32
+
+
+def _usual(data: bytes, position: int) -> tuple[Event, int] | None:
+    """A response that begins there, comes once for each message, and says it as most servers do; and where the next begins."""
+    if details := _USUAL_DETAILS.match(data, position):
+        place, uid, flags, date, size = details.groups()
+        if b"nil" not in flags.lower():
+            items: list[Value] = [b"UID", uid, b"FLAGS", flags.split(), b"INTERNALDATE", date, b"RFC822.SIZE", size]
+            return Data("FETCH", int(place), [items]), details.end()
+    elif body := _USUAL_BODY.match(data, position):
+        start = body.end()
+        end = start + int(body[4])
+        if start < end and data[end : end + 3] == b")\r\n":
+            return WholeBody(int(body[1]), body[2], body[3], memoryview(data)[start:end]), end + 3
+    return None
 
 
 def _is_search(line: bytes | bytearray) -> bool:

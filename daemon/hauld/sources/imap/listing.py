@@ -219,9 +219,14 @@ def flags_of(value: Value) -> tuple[str, ...]:
     r"""Flags in the server's order, system flags in their usual case; ``\Recent`` is the connection's, not the item's."""
     if not isinstance(value, list):
         return ()
-    texts = (
-        flag.decode("utf-8", "backslashreplace") for flag in value if isinstance(flag, bytes) and len(flag) <= LONGEST_FLAG
-    )
+    flags = [flag for flag in value if isinstance(flag, bytes) and len(flag) <= LONGEST_FLAG]
+    return _flags(tuple(flags[: MOST_FLAGS + 1]))
+
+
+@lru_cache(maxsize=256)
+def _flags(value: tuple[bytes, ...]) -> tuple[str, ...]:
+    """The same few are on most messages."""
+    texts = (flag.decode("utf-8", "backslashreplace") for flag in value)
     flags = [_SYSTEM_FLAGS.get(text.upper(), text) for text in texts if text.upper() != r"\RECENT"]
     return tuple(dict.fromkeys(flags[:MOST_FLAGS]))
 
