@@ -147,6 +147,16 @@ class Config:
     accounts: Mapping[str, AccountConfig]
 
 
+TABLES: Mapping[str, type] = {
+    "daemon": DaemonConfig,
+    "store": StoreConfig,
+    "retry": RetryConfig,
+    "accounts.*": AccountConfig,
+    "accounts.*.keyring": KeyringConfig,
+    "accounts.*.schedule": Schedule,
+}
+"""Every table of the file; the name of an account is written as a star."""
+
 SECRET_SOURCES = ("password_command", "password_file", "credential", "keyring")
 """The keys that say where an account's password is kept; at most one of them is given, and none beside a token."""
 
@@ -214,15 +224,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
 def known_keys() -> dict[str, Any]:
     """Every key of the file with its default (None where it has none), written ``daemon.socket``,
     ``accounts.*.schedule.inbox``."""
-    tables = {
-        "daemon": DaemonConfig,
-        "store": StoreConfig,
-        "retry": RetryConfig,
-        "accounts.*": AccountConfig,
-        "accounts.*.keyring": KeyringConfig,
-        "accounts.*.schedule": Schedule,
-    }
-    return {f"{table}.{key}": getattr(made_of, key, None) for table, made_of in tables.items() for key in _forms(made_of)}
+    return {f"{table}.{key}": getattr(made_of, key, None) for table, made_of in TABLES.items() for key in forms(made_of)}
 
 
 def missing_here(config: Config) -> list[Problem]:
@@ -408,15 +410,15 @@ class _Reading:
         if not isinstance(table, dict):
             self.problem(section, "must be a table", account)
             return {}
-        forms = _forms(made_of)
+        known = forms(made_of)
         values: dict[str, Any] = {}
         for key, value in table.items():
             path = f"{section}.{key}" if section else key
-            if key not in forms:
-                self.unknown(key, forms, section, account)
+            if key not in known:
+                self.unknown(key, known, section, account)
                 continue
             try:
-                values[key] = self.rooted(forms[key].value(value))
+                values[key] = self.rooted(known[key].value(value))
             except ValueError as error:
                 self.problem(path, str(error), account)
         return values
@@ -561,11 +563,13 @@ def _home(environment: Mapping[str, str]) -> Path:
 @dataclass(frozen=True)
 class Form:
     """How one kind of value is written: ``words`` for people, ``wire`` for TOML, ``meaning`` from the one to ours.
-    ``meaning`` raises ``ValueError``, without text when ``words`` say enough."""
+    ``meaning`` raises ``ValueError``, without text when ``words`` say enough. ``choices`` are all the values there are, or none
+    when they are not a few."""
 
     words: str
     wire: Any
     meaning: Callable[[Any], Any] = lambda value: value
+    choices: tuple[str, ...] = ()
 
     def value(self, written: Any) -> Any:
         """What was written means, or ``ValueError`` with what to write instead."""
@@ -655,10 +659,10 @@ def one_of(*choices: str, later: Sequence[str] = ()) -> Form:
             raise ValueError
         return text
 
-    return Form(words, str, meaning)
+    return Form(words, str, meaning, choices)
 
 
-def _forms(made_of: type) -> dict[str, Form]:
+def forms(made_of: type) -> dict[str, Form]:
     """The keys of a table: its annotated fields."""
     hints = get_type_hints(made_of, include_extras=True)
     return {name: get_args(hint)[1] for name, hint in hints.items() if get_origin(hint) is Annotated}

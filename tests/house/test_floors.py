@@ -42,6 +42,7 @@ FLOORS = {
     "hauld.logs": ROOF,
     "hauld.systemd": ROOF,
     "hauld.demo": ROOF,
+    "hauld.reference": ROOF,
 }
 """The floor of each part of the daemon."""
 
@@ -78,7 +79,7 @@ HOMES = {
     "tomllib": ("hauld.config",),
     "pymap": ("hauld.demo.server",),
     "zstandard": ("hauld.stores.packing",),
-    "click": ("hauld.cli", "hauld.demo", "haulctl"),
+    "click": ("hauld.cli", "hauld.demo", "hauld.reference", "haulctl"),
     "rich": ("haulctl",),
 }
 """Where a library may be imported; nowhere, where there is nothing."""

@@ -145,8 +145,8 @@ class Parser:
                     yield BodyEnd()
                 self._finish_literal()
             while self._response is None and not self._line_so_far and (usual := _usual(data, position)):
-                event, position = usual
-                yield event
+                yield usual[0]
+                position = usual[1]
             newline = data.find(b"\n", position)
             if newline < 0:
                 if (event := self._keep(data[position:])) is not None:
@@ -362,7 +362,8 @@ def _usual(data: bytes, position: int) -> tuple[Event, int] | None:
     if details := _USUAL_DETAILS.match(data, position):
         place, uid, flags, date, size = details.groups()
         if b"nil" not in flags.lower():
-            items: list[Value] = [b"UID", uid, b"FLAGS", flags.split(), b"INTERNALDATE", date, b"RFC822.SIZE", size]
+            listed: list[Value] = [*flags.split()]
+            items: list[Value] = [b"UID", uid, b"FLAGS", listed, b"INTERNALDATE", date, b"RFC822.SIZE", size]
             return Data("FETCH", int(place), [items]), details.end()
     elif body := _USUAL_BODY.match(data, position):
         start = body.end()
