@@ -53,7 +53,7 @@ def commands_in(page: str) -> Iterator[list[str]]:
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL))
     for line in [*(line for block in blocks for line in block.splitlines()), *spans]:
         command = line.split("#")[0].removeprefix("$ ")
-        if re.match(r"(make|hauld|haulctl)\b", command):
+        if re.match(r"(make|hauld|haulctl)( |$)", command):
             yield command.split()
 
 
