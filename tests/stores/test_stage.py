@@ -201,6 +201,25 @@ async def test_L7_what_was_written_ahead_while_a_sync_failed_is_not_believed_eit
     assert os.listdir(stage) == []
 
 
+async def test_L14_a_sweep_spares_what_is_written_while_it_looks(open_store: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await open_store(WatchedDisk())
+    place = await store.prepare(IDENTITY, "work", INBOX, None)
+    deposit = staged(store, place, "7.1", b"x")
+    spool = store._tree.spool
+    in_use = spool.in_use
+
+    def look() -> set[str]:
+        names = in_use()
+        deposit.body.write(None)
+        return names
+
+    monkeypatch.setattr(spool, "in_use", look)
+    assert list(await store.recover()) == []
+    monkeypatch.undo()
+    [placed] = await stored(store, deposit)
+    assert await store.read(placed.path) == b"x"
+
+
 async def test_what_was_written_ahead_takes_no_memory(open_store: Callable) -> None:
     store = await open_store(WatchedDisk())
     place = await store.prepare(IDENTITY, "work", INBOX, None)

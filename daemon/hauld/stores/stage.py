@@ -180,8 +180,8 @@ class Stage:
         """The body is a file of the stage, with its time."""
         if isinstance(move.body, MemoryBody):
             move.body.check()
-        if isinstance(move.body, MemoryBody) and move.body.name is None:
-            self._disk.write(path, move.body.data, self._mode, move.mtime)
+            if move.body.name is None:
+                self._disk.write(path, move.body.data, self._mode, move.mtime)
         elif isinstance(move.body, SpilledBody):
             move.body.check()
             if move.mtime is not None:
@@ -289,9 +289,10 @@ class Stage:
 
     def sweep(self) -> None:
         """Delete what nothing names: no manifest that is whole, no writer, and no mark of a part."""
+        names = os.listdir(self._directory)  # first: what others begin while this looks is not there yet
         kept = self._spool.in_use() | {entry.staged for entry in self._entries()} | set(self._manifests())
         kept |= parts.resumable(self._directory)
-        for name in os.listdir(self._directory):
+        for name in names:
             if name not in kept:
                 self._disk.unlink(self._path(name))
 
