@@ -232,9 +232,7 @@ async def test_L4_a_large_job_that_was_half_deleted_is_gone_and_the_rest_goes_wh
 ) -> None:
     monkeypatch.setattr(jobs, "PIECE", 10)
     state, scene = await large_inbox(tmp_path)
-    deleting = await half_deleted(state, scene)
-    deleting.cancel()
-    await asyncio.gather(deleting, return_exceptions=True)
+    await cut_off(await half_deleted(state, scene))
     await state.close()
 
     again = SqliteState(tmp_path / "haul.db", SetClock())
@@ -260,9 +258,7 @@ async def test_what_only_a_half_deleted_job_wants_too_is_purged_with_another(
     await state.want_keys(keeper.number, scene.inbox.number, "7", ["7.1", "7.2"])
     await scene.store([1, 2])
     monkeypatch.setattr(jobs, "PIECE", 10)
-    deleting = await half_deleted(state, scene)
-    deleting.cancel()
-    await asyncio.gather(deleting, return_exceptions=True)
+    await cut_off(await half_deleted(state, scene))
     assert sorted(await state.delete_job(keeper.number, purge=True)) == ["INBOX/7.1", "INBOX/7.2"]
     assert await state.check() == []
     await state.close()
@@ -309,6 +305,12 @@ async def half_deleted(state: SqliteState, scene: Scene) -> asyncio.Task[Sequenc
     while any(job.number == scene.job.number for job in await state.jobs()):
         pass
     return deleting
+
+
+async def cut_off(deleting: asyncio.Task[Sequence[str]]) -> None:
+    """It goes no further, and its last transaction is over."""
+    deleting.cancel()
+    await asyncio.gather(deleting, return_exceptions=True)
 
 
 async def wants_of(state: SqliteState, job: Job) -> int:

@@ -170,7 +170,7 @@ class Downloader:
         date = item.date if fetched.date is None else fetched.date
         deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
         listed = item.size if fetched.listed_size is None else fetched.listed_size
-        return Arrival(item.number, self._job.number, deposit, listed, self._passed, self._lightened, passage)
+        return Arrival(item.number, self._job.number, deposit, listed, self._passed, self._written, passage)
 
     async def _pass_on_twin(self, item: PendingItem, twin: Twin, place: Place, folder: Folder, this: _Pass) -> None:
         """The same for a second body of the item. It has no share of the budget, so its commit is waited for."""
@@ -178,7 +178,7 @@ class Downloader:
         deposit = Deposit(place, epoch_of(folder), item.key, twin.body, item.flags, item.date)
         listed = item.size if twin.listed_size is None else twin.listed_size
         passage = _Passage(item, folder, this, 0, over)
-        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, self._lightened, passage, twin=True)])
+        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, self._written, passage, twin=True)])
         await over
 
     def _put(self, arrivals: Sequence[Arrival]) -> None:
@@ -187,7 +187,7 @@ class Downloader:
             self._all_settled.clear()
             self._workshop.ingest.put(arrivals)
 
-    def _lightened(self, arrivals: Sequence[Arrival]) -> None:
+    def _written(self, arrivals: Sequence[Arrival]) -> None:
         """Their bytes are out of memory: others may come."""
         weight = 0
         for arrival in arrivals:

@@ -45,7 +45,7 @@ Item: TypeAlias = tuple[str, bytes, str, str]
 
 class Arrival(NamedTuple):
     """One fetched item whose bytes are staged. ``settled`` is called once for it, and for others that were committed with it:
-    None when they are durable and recorded. ``light`` may be called before that: they take no memory any more. ``passage`` is
+    None when they are durable and recorded. ``written`` may be called before that: they take no memory any more. ``passage`` is
     whatever who passed it on wants to know again by then. A ``twin`` is a second body of an item that came before it."""
 
     item: int
@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
     deposit: Deposit
     listed_size: int | None
     settled: Callable[[Sequence[Arrival], HaulError | None], None]
-    light: Callable[[Sequence[Arrival]], None]
+    written: Callable[[Sequence[Arrival]], None]
     passage: object = None
     twin: bool = False
 
@@ -93,7 +93,11 @@ class Ingest:
         try:
             while True:
                 await self._writing.acquire()  # first, so that a group grows until it can go on
-                group = await self._group()
+                try:
+                    group = await self._group()
+                except BaseException:
+                    self._writing.release()
+                    raise
                 task = asyncio.create_task(self._commit(group), name=f"commit of {len(group)} items")
                 under_way.add(task)
                 task.add_done_callback(over)
@@ -159,8 +163,8 @@ class Ingest:
         for start in range(0, len(group), SLICE):
             arrivals = group[start : start + SLICE]
             if await self._store.write([arrival.deposit for arrival in arrivals]):
-                for light, theirs in _by(arrivals, attrgetter("light")):
-                    light(theirs)
+                for written, theirs in _by(arrivals, attrgetter("written")):
+                    written(theirs)
 
     async def _commit_folders(self, folders: Sequence[Sequence[Arrival]]) -> None:
         """Each folder as a group of its own, so that what keeps one from being written is that one's alone."""
@@ -171,12 +175,12 @@ class Ingest:
                 durable |= await self._put_in_order()
             except HaulError as error:
                 self._landing.release()
-                self._part(group, durable, error)
+                self._refuse_rest(group, durable, error)
                 continue
             try:
                 await self._store_group([arrival for arrival in group if not _is_among(durable, arrival)])
             except HaulError as error:
-                self._part(group, durable, error)
+                self._refuse_rest(group, durable, error)
             else:
                 self._settle(group, None)
 
@@ -232,7 +236,7 @@ class Ingest:
             arrival.deposit.body.discard()
         self._settle(group, error)
 
-    def _part(self, group: Sequence[Arrival], durable: set[Item], error: HaulError) -> None:
+    def _refuse_rest(self, group: Sequence[Arrival], durable: set[Item], error: HaulError) -> None:
         """The error is that of the arrivals which are not durable."""
         self._settle([arrival for arrival in group if _is_among(durable, arrival)], None)
         self._refuse([arrival for arrival in group if not _is_among(durable, arrival)], error)
