@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -301,6 +301,14 @@ class Page:
     items: Sequence[RemoteItem] = ()
     cursor: bytes | None = None
     whole: bool = False
+
+
+class Notice(NamedTuple):
+    """What an origin said of a folder that is watched: there may be ``new`` items; something ``other`` may have changed (flags,
+    items that went). Hints, both: only a listing tells."""
+
+    new: bool
+    other: bool
 
 
 class PendingItem(msgspec.Struct, frozen=True):

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
 
 from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import OVERLAP, Buffer, Criteria, Fetched, Missing, Outcome, Page, RemoteFolder, RemoteItem, Twin, Want
+from hauld.model import OVERLAP, Buffer, Criteria, Fetched, Missing, Notice, Outcome, Page, RemoteFolder, RemoteItem, Twin, Want
 from hauld.sources.base import Session, Source
 
 LETTERS = [
@@ -23,19 +23,29 @@ LETTERS = [
 ]
 
 
+ARRIVING = b"From: Ada <ada@example.org>\r\nSubject: just now\r\n\r\nnew\r\n"
+"""An item that was not there before."""
+
+PATIENCE = 20.0
+"""Seconds for which to wait for what is sure to happen."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """A source, and what it holds: bodies by display name, at least three in one of the folders, and ``LETTERS``, all of them
-    unseen, in ``Letters``."""
+    unseen, in ``Letters``. ``deliver`` puts one more body into the folder of that display name."""
 
     source: Source
     contents: Mapping[str, Sequence[bytes]]
+    deliver: Callable[[str, bytes], Awaitable[None]]
 
 
 class SourceContract:
-    """``proves_unchanged`` is whether this origin's cursors can prove that nothing changed."""
+    """``proves_unchanged`` is whether this origin's cursors can prove that nothing changed, ``pushes`` whether it tells by
+    itself that something has."""
 
     proves_unchanged = True
+    pushes = True
 
     @pytest.fixture
     def origin(self) -> Origin:
@@ -232,6 +242,134 @@ class SourceContract:
             assert stale.value.epoch == epoch
             assert session.alive
 
+    async def test_arrivals_are_the_items_above_an_ordinal(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            for folder in await folders(session):
+                epoch, items = await items_of(session, folder)
+                ordinals = sorted(item.ordinal for item in items)
+                for after in {0, *ordinals[:2], *ordinals[-2:], *(ordinal + 7 for ordinal in ordinals[-1:])}:
+                    found = await arrived(session, folder, epoch, after)
+                    assert sorted(found, key=by_age) == sorted((item for item in items if item.ordinal > after), key=by_age)
+            assert session.alive
+
+    async def test_what_arrived_since_the_listing_is_among_the_arrivals(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            newest = max(item.ordinal for item in items)
+            await origin.deliver(folder.name, ARRIVING)
+            (item,) = await arrived(session, folder, epoch, newest)
+            assert item.ordinal > newest
+            assert item.size == len(ARRIVING)
+            (outcome,) = await fetched(session, folder, epoch, [item.key])
+            assert body_of(outcome) == ARRIVING
+            assert await arrived(session, folder, epoch, item.ordinal) == []
+
+    async def test_the_pages_of_arrivals_have_no_cursor(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, _ = await items_of(session, folder)
+            pages = [page async for page in session.arrivals(folder, epoch, 0)]
+            assert pages
+            assert {(page.epoch, page.cursor, page.whole) for page in pages} == {(epoch, None, False)}
+            assert all(page.items for page in pages)
+
+    async def test_arrivals_of_another_epoch_are_stale(self, origin: Origin) -> None:
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, _ = await items_of(session, folder)
+            with pytest.raises(StaleCursor) as stale:
+                await arrived(session, folder, epoch + "0", 0)
+            assert stale.value.epoch == epoch
+            assert session.alive
+
+    async def test_a_folder_that_is_not_there_has_neither_arrivals_nor_news(self, origin: Origin) -> None:
+        nowhere = RemoteFolder(b"no such folder", ("no such folder",))
+        async with origin.source.session() as session:
+            with pytest.raises(ItemRejected) as rejected:
+                await arrived(session, nowhere, "1", 0)
+            assert rejected.value.kind == "folder"
+            with pytest.raises(ItemRejected) as rejected:
+                await session.watch(nowhere, PATIENCE)
+            assert rejected.value.kind == ("folder" if self.pushes else "push")
+            assert session.alive
+
+    async def test_where_nothing_happens_a_watch_has_nothing_to_tell(self, origin: Origin) -> None:
+        self.expect_push()
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            await listing(session, folder)
+            for patience in (0.0, 0.05, 0.05):
+                assert await session.watch(folder, patience) is None
+            assert session.alive
+
+    async def test_a_watch_ends_as_soon_as_something_arrives(self, origin: Origin) -> None:
+        self.expect_push()
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            epoch, items = await items_of(session, folder)
+            newest = max(item.ordinal for item in items)
+            for _ in range(2):
+                watching = asyncio.create_task(session.watch(folder, PATIENCE))
+                await asyncio.sleep(0)  # it has begun, as far as it gets
+                await origin.deliver(folder.name, ARRIVING)
+                notice = await watching
+                assert notice is not None
+                assert notice.new
+                (item,) = await arrived(session, folder, epoch, newest)
+                (outcome,) = await fetched(session, folder, epoch, [item.key])
+                assert body_of(outcome) == ARRIVING
+                newest = item.ordinal
+            assert len((await items_of(session, folder))[1]) == len(items) + 2
+
+    async def test_what_happened_between_two_watches_is_told_by_the_next(self, origin: Origin) -> None:
+        self.expect_push()
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            await listing(session, folder)
+            assert await session.watch(folder, 0.05) is None
+            await origin.deliver(folder.name, ARRIVING)
+            notice = await session.watch(folder, PATIENCE)
+            assert notice is not None
+            assert notice.new
+
+    async def test_of_a_folder_that_the_session_left_anything_is_told(self, origin: Origin) -> None:
+        self.expect_push()
+        async with origin.source.session() as session:
+            first, second, *_ = await folders(session)
+            assert await session.watch(first, PATIENCE) == Notice(new=True, other=True)
+            await listing(session, second)
+            assert await session.watch(first, PATIENCE) == Notice(new=True, other=True)
+            assert await session.watch(first, 0.05) is None
+
+    async def test_a_watch_that_is_cancelled_ends_the_session(self, origin: Origin) -> None:
+        self.expect_push()
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            await listing(session, folder)
+            watching = asyncio.create_task(session.watch(folder, PATIENCE))
+            await asyncio.sleep(0)
+            watching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await watching
+            assert not session.alive
+            with pytest.raises(HaulError):
+                await session.watch(folder, PATIENCE)
+
+    async def test_an_origin_without_push_says_so_and_stays(self, origin: Origin) -> None:
+        if self.pushes:
+            pytest.skip("this origin pushes")
+        async with origin.source.session() as session:
+            folder = await fullest(session, origin)
+            with pytest.raises(ItemRejected) as rejected:
+                await session.watch(folder, PATIENCE)
+            assert rejected.value.kind == "push"
+            assert session.alive
+
+    def expect_push(self) -> None:
+        if not self.pushes:
+            pytest.skip("this origin does not push")
+
     async def test_a_slow_sink_gets_every_byte_all_the_same(self, origin: Origin) -> None:
         async with origin.source.session() as session:
             folder = await fullest(session, origin)
@@ -296,6 +434,14 @@ async def listing(session: Session, folder: RemoteFolder) -> list[Page]:
 async def items_of(session: Session, folder: RemoteFolder) -> tuple[str, list[RemoteItem]]:
     pages = await listing(session, folder)
     return pages[0].epoch, [item for page in pages for item in page.items]
+
+
+async def arrived(session: Session, folder: RemoteFolder, epoch: str, after: int) -> list[RemoteItem]:
+    return [item async for page in session.arrivals(folder, epoch, after) for item in page.items]
+
+
+def by_age(item: RemoteItem) -> int:
+    return item.ordinal
 
 
 async def fetched(

@@ -11,9 +11,10 @@ from aioimaplib import aioimaplib as library
 from contracts.source import MemorySink, fetched
 from hauld.errors import ItemRejected, Transient
 from hauld.model import RemoteFolder
+from hauld.sources.imap.arguments import Literal, astring
+from hauld.sources.imap.client import Client as ImapClient
 from hauld.sources.imap.grammar import Data
-from hauld.sources.imap.protocol import Client as ImapClient
-from hauld.sources.imap.protocol import Connection, Literal, astring
+from hauld.sources.imap.protocol import Connection
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 INBOX = RemoteFolder(b"INBOX", ("INBOX",))

@@ -15,9 +15,9 @@ from contracts.source import MemorySink, fetched
 from hauld.errors import Transient
 from hauld.model import Criteria, RemoteFolder
 from hauld.sources.imap import listing, protocol
+from hauld.sources.imap.client import Client as ImapClient
 from hauld.sources.imap.grammar import Data, ProtocolError
 from hauld.sources.imap.listing import Found
-from hauld.sources.imap.protocol import Client as ImapClient
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 from support.scripted_imap import fetched as response
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -13,6 +13,9 @@ BODIES = [b"Subject: %d\r\n\r\n" % n + b"text\r\n" * n * 100 for n in range(5)]
 CONTENTS = {"INBOX": BODIES, "Sent": [b"sent\r\n"], "Grüße/a b": [b"", b"\x00\n\r"], "Empty": [], "Letters": LETTERS}
 
 
+RAW_NAMES = {"Grüße/a b": b"Gr&APwA3w-e/a b"}
+
+
 def mailbox(bodies: list[bytes]) -> Mailbox:
     return Mailbox(dict(enumerate(bodies, 7)))
 
@@ -21,13 +24,26 @@ def mailbox(bodies: list[bytes]) -> Mailbox:
 class TestImap(SourceContract):
     @pytest.fixture
     async def origin(self, cutter) -> AsyncIterator[Origin]:
-        async with ScriptedServer(honest(Honest, cutter)) as server:
-            yield Origin(server.source(window=300), CONTENTS)
+        script = honest(Honest, cutter)
+        async with ScriptedServer(script) as server:
+            yield Origin(server.source(window=300), CONTENTS, delivery(script))
 
     @pytest.fixture
     async def doubling(self, cutter) -> AsyncIterator[Origin]:
-        async with ScriptedServer(honest(SaysItTwice, cutter)) as server:
-            yield Origin(server.source(), CONTENTS)
+        script = honest(SaysItTwice, cutter)
+        async with ScriptedServer(script) as server:
+            yield Origin(server.source(), CONTENTS, delivery(script))
+
+
+class TestWithoutIdle(SourceContract):
+    pushes = False
+
+    @pytest.fixture
+    async def origin(self) -> AsyncIterator[Origin]:
+        script = honest(Honest, None)
+        script.capabilities = b"IMAP4rev1 AUTH=PLAIN SASL-IR CONDSTORE"
+        async with ScriptedServer(script) as server:
+            yield Origin(server.source(), CONTENTS, delivery(script))
 
 
 class SaysItTwice(Honest):
@@ -38,6 +54,16 @@ class SaysItTwice(Honest):
 
 
 def honest(kind: type[Honest], cutter: Cutter | None) -> Honest:
-    raw_names = {"Grüße/a b": b"Gr&APwA3w-e/a b"}
-    mailboxes = {raw_names.get(name, name.encode()): mailbox(bodies) for name, bodies in CONTENTS.items()}
+    mailboxes = {RAW_NAMES.get(name, name.encode()): mailbox(bodies) for name, bodies in CONTENTS.items()}
     return kind(mailboxes, cutter=cutter or whole)
+
+
+def delivery(script: Honest) -> Callable[[str, bytes], Awaitable[None]]:
+    """What puts a message into a mailbox, and tells those who listen."""
+
+    async def deliver(folder: str, body: bytes) -> None:
+        mailbox = script.mailboxes[RAW_NAMES.get(folder, folder.encode())]
+        mailbox.add(max(mailbox.uids, default=0) + 1, body)
+        await script.announce()
+
+    return deliver

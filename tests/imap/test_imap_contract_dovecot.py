@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from contracts.source import LETTERS, Origin, SourceContract
@@ -26,5 +28,8 @@ class TestDovecot(SourceContract):
         async def secret() -> str:
             return mail_user.password
 
+        async def deliver(folder: str, body: bytes) -> None:
+            await asyncio.to_thread(dovecot.append, mail_user, folder, body)
+
         options = ImapOptions("localhost", mail_user.name, dovecot.tls_port, ca_file=dovecot.certificate, window=100_000)
-        return Origin(ImapSource(options, secret), CONTENTS)
+        return Origin(ImapSource(options, secret), CONTENTS, deliver)

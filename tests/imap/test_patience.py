@@ -1,99 +1,15 @@
 """How long an answer may take: half an hour however little comes of it, and beyond that as long as something does.
 
-The clock of these tests' event loop is moved by hand, so hours pass in no time.
+The clock of these tests' event loop is moved by hand.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Callable, Coroutine
-
 from contracts.source import MemorySink, MemoryWriter
-from hauld.sources.imap.protocol import LONGEST_ANSWER, SLOWEST, Connection
+from hauld.sources.imap.protocol import LONGEST_ANSWER, SLOWEST
+from support.patient_imap import TIMEOUT, Line, patiently
 
-TIMEOUT = 60.0
 ITEM = b"* 1 FETCH (UID 1 BODY[] {%d}\r\n"
-
-
-class HandMovedLoop(asyncio.SelectorEventLoop):
-    """Real time, and whatever was skipped."""
-
-    skipped = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.skipped
-
-
-class Wire(asyncio.Transport):
-    """Takes what is sent and remembers how it ended."""
-
-    def __init__(self) -> None:
-        super().__init__({"socket": socket.socket()})
-        self.aborted = False
-        self.paused = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-    def close(self) -> None:
-        self.get_extra_info("socket").close()
-
-
-class Line:
-    """A connection that is signed in, and its other end."""
-
-    def __init__(self, loop: HandMovedLoop) -> None:
-        self.loop = loop
-        self.wire = Wire()
-        self.connection = Connection(loop, "here", TIMEOUT)
-        self.connection.connection_made(self.wire)
-        self.say(b"* PREAUTH ready\r\n")
-        self.connection.state = "SELECTED"
-
-    def say(self, data: bytes) -> None:
-        self.connection.data_received(data)
-
-    async def seconds(self, count: float, every: float = 1.0, saying: bytes = b"") -> float:
-        """Let time pass, something being said at the end of each step; how much had passed when the connection ended."""
-        passed = 0.0
-        while passed < count and self.connection.failure is None:
-            self.loop.skipped += every
-            passed += every
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)  # a timer that is due runs in the next turn
-            if saying:
-                self.say(saying)
-        return passed
-
-
-def patiently(conversation: Callable[[Line], Coroutine[None, None, None]]) -> Callable[[], None]:
-    """The test, run in a loop whose time it moves."""
-
-    def test() -> None:
-        async def run() -> None:
-            loop = asyncio.get_running_loop()
-            assert isinstance(loop, HandMovedLoop)
-            line = Line(loop)
-            try:
-                await conversation(line)
-            finally:
-                line.wire.close()
-
-        with asyncio.Runner(loop_factory=HandMovedLoop) as runner:
-            runner.run(run())
-
-    test.__name__ = conversation.__name__
-    return test
 
 
 @patiently

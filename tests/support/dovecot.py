@@ -338,6 +338,8 @@ first_valid_uid = 1
 first_valid_gid = 1
 mail_location = maildir:~/Maildir:LAYOUT=fs:UTF-8:INBOX=~/Maildir/INBOX
 mail_fsync = never
+# where inotify has no instance left for it, as on a busy machine, it looks this often instead, and not every 30 s
+mailbox_idle_check_interval = 1 secs
 mail_plugins = zlib
 mail_max_userip_connections = 100
 passdb {{
@@ -391,7 +393,7 @@ service imap-login {{
   }}
 }}
 service imap {{
-  process_limit = 128
+  process_limit = 1024
 }}
 """
 

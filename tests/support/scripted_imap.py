@@ -45,7 +45,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from hauld.sources.imap import ImapOptions, ImapSource
 
@@ -216,6 +216,11 @@ class ScriptedServer:
         defaults = {"host": "127.0.0.1", "port": self.port, "tls": "implicit" if self._tls else "none", "timeout": PATIENCE}
         return ImapSource(ImapOptions(user=user, **{**defaults, **options}), secret)
 
+    @property
+    def playing(self) -> int:
+        """How many connections are open."""
+        return len(self._playing)
+
     def asked(self, verb: str) -> list[bytes]:
         """The commands so far that begin with the verb."""
         return [command for command in self.commands if command.upper().startswith(verb.encode())]
@@ -280,6 +285,17 @@ class Mailbox:
         return sorted(self.messages)
 
 
+class _View(NamedTuple):
+    """What a client has been told of a mailbox."""
+
+    uids: list[int]
+    flags: dict[int, bytes]
+
+    @classmethod
+    def of(cls, mailbox: Mailbox) -> _View:
+        return cls(mailbox.uids, dict(mailbox.flags))
+
+
 DATE = b"17-Jul-1996 02:44:25 -0700"
 SEPARATOR = b"/"
 
@@ -293,7 +309,7 @@ class Honest:
         *,
         user: bytes = b"alice",
         password: bytes = b"secret",
-        capabilities: bytes = b"IMAP4rev1 AUTH=PLAIN SASL-IR CONDSTORE SPECIAL-USE LIST-EXTENDED",
+        capabilities: bytes = b"IMAP4rev1 AUTH=PLAIN SASL-IR CONDSTORE IDLE SPECIAL-USE LIST-EXTENDED",
         cutter: Cutter = whole,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -308,6 +324,8 @@ class Honest:
         self.farewells: list[bytes] = []
         self._lies: dict[str, Answer] = {}
         self._open: dict[Client, Mailbox] = {}
+        self._told: dict[Client, _View] = {}
+        self._idling: set[Client] = set()
 
     def instead_of(self, verb: str) -> Callable[[Answer], Answer]:
         """Answer this verb with the decorated function from now on."""
@@ -341,6 +359,7 @@ class Honest:
             "UID SEARCH": self._uid_search,
             "UID FETCH": self._uid_fetch,
             "NOOP": self._noop,
+            "IDLE": self._idle,
             "LOGOUT": self._logout,
         }.get(command.verb)
         if handler is None:
@@ -352,7 +371,39 @@ class Honest:
         await client.send(b"* CAPABILITY " + self.capabilities + b"\r\n", command.ok())
 
     async def _noop(self, client: Client, command: Command) -> None:
+        await client.send(self.news(client), command.ok())
+
+    async def _idle(self, client: Client, command: Command) -> None:
+        await client.send(b"+ idling\r\n", self.news(client))
+        self._idling.add(client)
+        try:
+            assert await client.line() == b"DONE"
+        finally:
+            self._idling.discard(client)
         await client.send(command.ok())
+
+    async def announce(self) -> None:
+        """Tell those who idle what has changed in their mailboxes; the others hear of it when they ask."""
+        for client in list(self._idling):
+            await client.send(self.news(client))
+
+    def news(self, client: Client) -> bytes:
+        """What has changed in the client's mailbox since it was last told."""
+        if (mailbox := self._open.get(client)) is None:
+            return b""
+        before, now = self._told[client], _View.of(mailbox)
+        self._told[client] = now
+        lines = [
+            b"* %d EXPUNGE\r\n" % number
+            for number, uid in reversed(list(enumerate(before.uids, 1)))
+            if uid not in mailbox.messages
+        ]
+        if any(uid not in before.uids for uid in now.uids):
+            lines.append(b"* %d EXISTS\r\n" % len(now.uids))
+        for number, uid in enumerate(now.uids, 1):
+            if uid in before.uids and now.flags.get(uid) != before.flags.get(uid):
+                lines.append(b"* %d FETCH (FLAGS (%s))\r\n" % (number, now.flags.get(uid, b"")))
+        return b"".join(lines)
 
     async def _logout(self, client: Client, command: Command) -> None:
         await client.send(b"* BYE until then\r\n", command.ok())
@@ -419,18 +470,25 @@ class Honest:
         self._open.pop(client, None)
         if mailbox := self.mailboxes.get(unquoted(command.arguments.removesuffix(b" (CONDSTORE)"))):
             self._open[client] = mailbox
+            self._told[client] = _View.of(mailbox)
         return mailbox
 
     async def _uid_search(self, client: Client, command: Command) -> None:
         mailbox = self._open[client]
-        found = b"".join(b" %d" % uid for uid in mailbox.uids if fits(mailbox, uid, command.arguments))
+        if command.arguments.startswith(b"UID "):
+            uids = mailbox.uids
+            fitting = [uid for uid in uids if is_in(uid, command.arguments.removeprefix(b"UID "), uids)]
+        else:
+            fitting = [uid for uid in mailbox.uids if fits(mailbox, uid, command.arguments)]
+        found = b"".join(b" %d" % uid for uid in fitting)
         await client.send(b"* SEARCH" + found + b"\r\n", command.ok())
 
     async def _uid_fetch(self, client: Client, command: Command) -> None:
         wanted, _, items = command.arguments.partition(b" ")
         mailbox = self._open[client]
-        for number, uid in enumerate(mailbox.uids, 1):
-            if is_in(uid, wanted):
+        uids = mailbox.uids
+        for number, uid in enumerate(uids, 1):
+            if is_in(uid, wanted, uids):
                 await client.send(self.asked_of(mailbox, number, uid, items))
         await client.send(command.ok())
 
@@ -488,10 +546,13 @@ def header(message: email.message.Message, name: str) -> str:
     return str(email.header.make_header(email.header.decode_header(str(message.get(name, "")))))
 
 
-def is_in(uid: int, uid_set: bytes) -> bool:
-    """Whether a set like ``1,5:7`` names the UID."""
+def is_in(uid: int, uid_set: bytes, uids: Sequence[int] = ()) -> bool:
+    """Whether a set like ``1,5:7`` names the UID, one of ``uids``, which ascend; ``*`` stands for the last of these, so that
+    ``n:*`` names it whatever n is (RFC 3501, 6.4.8)."""
     for run in uid_set.split(b","):
         first, _, last = run.partition(b":")
-        if int(first) <= uid and (last == b"*" or uid <= int(last or first)):
+        if last == b"*" and (int(first) <= uid or uid in uids[-1:]):
+            return True
+        if last != b"*" and int(first) <= uid <= int(last or first):
             return True
     return False

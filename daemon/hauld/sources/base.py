@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from hauld.model import Criteria, Outcome, Page, RemoteFolder, Sink, Twin, Want
+from hauld.model import Criteria, Notice, Outcome, Page, RemoteFolder, Sink, Twin, Want
 
 
 class Session(Protocol):
@@ -52,6 +52,19 @@ class Session(Protocol):
     ) -> AsyncGenerator[Sequence[Outcome | Twin], None]:
         """Exactly one outcome for each want, in any order, some at a time as they come; a ``Twin`` may follow an outcome.
         Raises ``StaleCursor`` before any byte when the folder is in another epoch."""
+        ...
+
+    async def watch(self, folder: RemoteFolder, patience: float) -> Notice | None:
+        """Wait until the origin says that something in the folder has changed since it was last listed or asked about on this
+        session; None when ``patience`` seconds have passed. What happened between two calls is told by the next one; where the
+        session has been in another folder meanwhile, or never in this one, it is told at once that anything may have happened.
+        Raises ``ItemRejected`` where the origin has no push or refuses it (kind ``push``), or where the folder cannot be read
+        while others can (kind ``folder``). Being cancelled ends the session."""
+        ...
+
+    def arrivals(self, folder: RemoteFolder, epoch: str, after: int) -> AsyncGenerator[Page, None]:
+        """The folder's items whose ordinal is greater than ``after``, as pages without a cursor: none where there are none.
+        Raises ``StaleCursor`` when the folder is in another epoch, and ``ItemRejected`` (kind ``folder``) as ``list`` does."""
         ...
 
     async def heads(self, folder: RemoteFolder, epoch: str, keys: Sequence[str], size: int = 4096) -> Mapping[str, bytes]:

@@ -1,9 +1,10 @@
 """The IMAP source (RFC 3501 and what servers make of it). Begin with ``source``.
 
 source     connect, verify, sign in; foreign errors translated      signin   which way, and what a refusal means
-session    folders, listings, bodies                                listing, fetching, names, answers   pure helpers
-protocol   one connection: pending commands, flow, timeouts         grammar  bytes to events, without I/O
-options    what an account is made of
+session    folders, listings, bodies, news                          listing, fetching, names, answers   pure helpers
+idling     waiting until the server says that something changed     tls      what is trusted; buffers
+protocol   one connection: pending commands, flow, timeouts         client   how it begins and is left
+grammar    bytes to events, without I/O                             arguments, options   what is asked, and of whom
 """
 
 from hauld.sources.imap.options import ImapOptions

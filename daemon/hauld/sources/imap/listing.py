@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from itertools import groupby, pairwise
 
 import msgspec
 
-from hauld.model import RemoteItem
+from hauld.model import Notice, RemoteItem
 from hauld.sources.imap.grammar import Data, Event, ProtocolError, Status, Value, number, pairs
 from hauld.sources.imap.names import canonical
 
@@ -30,7 +30,9 @@ MOST_FOUND = 5_000_000
 
 class Mailbox:
     """What an EXAMINE tells, kept up to date by the untagged responses that follow it. ``sound`` is whether these make sense
-    together: where they do not, nothing may be concluded from what is not there."""
+    together: where they do not, nothing may be concluded from what is not there. ``new`` and ``other`` are what has been
+    heard since the folder was ``opened`` and nobody has been told yet, as a ``Notice`` has them; ``arrived`` are how many items
+    came since somebody asked for them."""
 
     def __init__(self) -> None:
         self.uidvalidity = 0
@@ -39,6 +41,40 @@ class Mailbox:
         self.highestmodseq: int | None = None
         self.expunged = 0
         self.sound = True
+        self.arrived = 0
+        self.new = False
+        self.other = False
+        self._is_open = False
+
+    def opened(self) -> None:
+        """The EXAMINE has been answered: what is heard from here on are changes."""
+        self._is_open = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is a notice to take."""
+        return self.new or self.other
+
+    def take_notice(self) -> Notice | None:
+        """What was heard since the last call."""
+        notice = Notice(self.new, self.other) if self.changed else None
+        self.new = self.other = False
+        return notice
+
+    def forget_arrivals(self) -> None:
+        """Somebody asks for them."""
+        self.new = False
+        self.arrived = 0
+
+    def reached(self, uid: int) -> None:
+        """There is an item with that UID."""
+        self.uidnext = max(self.uidnext or 0, uid + 1)
+
+    def most_above(self, uid: int) -> int | None:
+        """How many items may have a UID above this one, by what the server has said; None where it has not said enough."""
+        if self.uidnext is None or self.exists is None:
+            return self.exists
+        return min(self.exists, max(0, self.uidnext - 1 - uid) + self.arrived)
 
     @property
     def epoch(self) -> str:
@@ -46,10 +82,13 @@ class Mailbox:
         return str(self.uidvalidity)
 
     def listen(self, event: Event) -> None:
-        """Take an untagged response."""
+        """Take an untagged response. Raises ``ProtocolError`` when the UIDs of the open folder mean something else from now on:
+        what was asked about the old ones may be answered about the new ones."""
         if type(event) is Status:
             value = number(event.argument.strip())
             if event.code == "UIDVALIDITY":
+                if self._is_open and self.uidvalidity != (value or 0):
+                    raise ProtocolError("it changed the UIDVALIDITY of the open folder")
                 self.uidvalidity = value or 0
             elif event.code == "UIDNEXT":
                 self.uidnext = value
@@ -60,14 +99,22 @@ class Mailbox:
                 self._take_exists(event.number)
             elif event.name == "EXPUNGE":
                 self._take_expunge(event.number)
+            elif event.name == "VANISHED" or (event.name == "FETCH" and _tells_of_flags(event.values)):
+                self.other |= self._is_open
 
     def _take_exists(self, count: int | None) -> None:
         """Only EXPUNGE may make them fewer (RFC 3501, 7.3.1)."""
+        before = self.exists or 0
         if count is None or (self.exists is not None and count < self.exists):
             self.sound = False
+            self.other |= self._is_open
+        elif self._is_open and count > before:
+            self.arrived += count - before
+            self.new = True
         self.exists = count
 
     def _take_expunge(self, place: int | None) -> None:
+        self.other |= self._is_open
         if place is None or self.exists is None or not 1 <= place <= self.exists:
             self.sound = False
             return
@@ -164,6 +211,11 @@ class Details:
         """Details of UIDs that are not known yet are being asked for, of so many at most."""
         self._room = most
 
+    @property
+    def uids(self) -> Iterable[int]:
+        """The UIDs that are expected, or were answered where any were."""
+        return self._expected.keys()
+
     def has(self, uids: Sequence[int]) -> bool:
         """Whether each of these was answered in full, and not only with flags that somebody changed."""
         return all(b"RFC822.SIZE" in self._expected.get(uid, ()) for uid in uids)
@@ -197,6 +249,16 @@ def _item(uidvalidity: int, uid: int, items: dict[bytes, Value], max_size: int |
         date=date_of(items.get(b"INTERNALDATE")),
         skip=too_large(size, max_size),
     )
+
+
+def _tells_of_flags(values: Sequence[Value]) -> bool:
+    """Whether a FETCH response says that flags have changed: nobody asks for the flags of an item without its size."""
+    if not values or not isinstance(values[0], list):
+        return False
+    if b"RFC822.SIZE" in values[0]:  # as a listing is answered, a thousand times a page
+        return False
+    items = pairs(values[0])
+    return b"FLAGS" in items and b"RFC822.SIZE" not in items
 
 
 def too_large(size: int | None, limit: int | None) -> str | None:

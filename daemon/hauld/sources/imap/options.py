@@ -15,7 +15,8 @@ class ImapOptions:
     """``tls`` is ``implicit``, ``starttls`` or ``none``; ``auth`` is ``password``, ``xoauth2`` or ``oauthbearer``. ``timeout``
     is how many seconds no byte may come while an answer is due, ``connect_timeout`` how many connecting, greeting and
     STARTTLS may take together; sizes are bytes. ``client_cert`` may hold the key, too. With ``compress``, what goes over the
-    wire is compressed where the server offers it. A body at least twice as large as ``window`` is fetched in such windows."""
+    wire is compressed where the server offers it. A body at least twice as large as ``window`` is fetched in such windows.
+    ``idle_span`` is how many seconds, at most, the server is left to speak first where it pushes, before it is asked."""
 
     host: str
     user: str
@@ -31,6 +32,7 @@ class ImapOptions:
     allow_plaintext: bool = False
     window: int = WINDOW
     compress: bool = False
+    idle_span: float = 600.0
 
     @property
     def where(self) -> str:

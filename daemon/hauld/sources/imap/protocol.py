@@ -1,14 +1,14 @@
 """One IMAP connection: commands out, events in, every wait bounded. Built on aioimaplib, whose reader it replaces.
 
-From aioimaplib come the client (``IMAP4``), the table of commands with the states they are allowed in, the states, the
-tags, and the plain verbs (LOGOUT and the like), which end in ``execute``. What is ours: ``data_received`` runs the
-iterative parser of ``grammar``; there is one table of pending tags, so several commands may be in flight; every untagged
-response reaches every listener; and when the connection goes, everything pending ends at once.
+From aioimaplib come the table of commands with the states they are allowed in, the states, the tags, and the plain verbs
+(LOGOUT and the like), which end in ``execute``; its client, which connects, is in ``client``. What is ours:
+``data_received`` runs the iterative parser of ``grammar``; there is one table of pending tags, so several commands may be
+in flight; every untagged response reaches every listener; and when the connection goes, everything pending ends at once.
 
 A connection fails closed: an answer to a command nobody sent, a line without sense, silence for longer than the timeout
 while an answer is due, far more bytes than any answer has, or hardly any for half an hour, and ``failure`` is set, the
-transport aborted, and no byte more is read. Signing in is in ``signin``; what is said on a signed-in connection, in
-``session``.
+transport aborted, and no byte more is read. Only who was asked to IDLE may be silent, until told DONE. Signing in is in
+``signin``; what is said on a signed-in connection, in ``session``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import re
 import socket
 import ssl
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,15 +27,13 @@ from aioimaplib import aioimaplib as library
 
 from hauld.errors import HaulError, Transient
 from hauld.model import Writer
-from hauld.sources.imap import answers
+from hauld.sources.imap import answers, tls
+from hauld.sources.imap.arguments import Literal, lines
 from hauld.sources.imap.deflate import Deflate
 from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status, Value
 
 Listener: TypeAlias = Callable[[Event], None]
 """Takes an untagged response, a part of one, or a continuation. A ``HaulError`` it raises ends the connection with it."""
-
-HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds before the next address of a host is tried beside the first (RFC 8305)."""
 
 MOST_BESIDE_BODIES = 64 * 1024 * 1024
 """Bytes a server may send between two tagged answers, bodies that are wanted not counted. As many results as ``Found`` takes
@@ -63,7 +60,7 @@ library.log.setLevel(max(library.log.level, logging.INFO))
 
 class Connection(library.IMAP4ClientProtocol):
     """The conversation on one transport. ``where`` names the other end in errors; ``timeout`` is how long no byte may come
-    while an answer is due."""
+    while an answer is due. ``answered_at`` is when, by the loop's clock, a command other than IDLE was last answered."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, where: str, timeout: float) -> None:
         super().__init__(loop)
@@ -77,9 +74,11 @@ class Connection(library.IMAP4ClientProtocol):
         self._pending: dict[bytes, _Pending] = {}
         self._listeners: list[Listener] = []
         self._go_ahead: asyncio.Future[None] | None = None
+        self._idling = False
         self._wire: asyncio.Transport | None = None
         self._awaited: dict[int, Writer] = {}
         self._last_byte = loop.time()
+        self.answered_at = self._last_byte
         self._paused_at = 0.0
         self._answer_began = 0.0
         self._answer_bytes = 0
@@ -101,7 +100,7 @@ class Connection(library.IMAP4ClientProtocol):
 
     async def ask(self, verb: str, *arguments: bytes | Literal) -> Status:
         """Send a command and wait for its tagged answer, which may be NO or BAD. Being cancelled ends the connection."""
-        first, *more = _lines(arguments)
+        first, *more = lines(arguments)
         answer = self.begin(verb, first)
         try:
             for line in more:
@@ -149,6 +148,42 @@ class Connection(library.IMAP4ClientProtocol):
         self._keep_watch(self._timeout)
         self._write(b" ".join(filter(None, (tag, verb.encode("ascii"), arguments))))
         return answer
+
+    async def idle_until(self, heard: asyncio.Future[None], seconds: float) -> Status:
+        """IDLE (RFC 2177) until ``heard`` is done or so many seconds have passed; the tagged answer, which comes sooner where
+        the server refuses, or ends it by itself. Being cancelled ends the connection."""
+        answer = self.begin("IDLE", b"")
+        try:
+            if await self._may_continue(answer):
+                self._begin_idling()
+                await asyncio.wait((answer, heard), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    self._say_done()
+            return self.answered(await answer)
+        except asyncio.CancelledError:
+            self.end(Transient("abandoned", f"{self.where}: the conversation was left while it idled."))
+            raise
+        finally:
+            self._stop_idling()
+
+    def _begin_idling(self) -> None:
+        """The server may be silent from here on."""
+        self._idling = True
+        if self._wire is not None:
+            tls.hold_little(self._wire)
+
+    def _stop_idling(self) -> None:
+        self._idling = False
+        if self._wire is not None:
+            tls.hold_as_usual(self._wire)
+
+    def _say_done(self) -> None:
+        """Have the server end IDLE; from here on its answer is due."""
+        self._stop_idling()
+        self._last_byte = self._loop.time()
+        self._begin_answer()
+        self._keep_watch(self._timeout)
+        self._write(b"DONE")
 
     def answered(self, status: Status | None) -> Status:
         """The answer, or the reason why there is none, raised."""
@@ -323,6 +358,8 @@ class Connection(library.IMAP4ClientProtocol):
                 self._deflate = Deflate()
             self._beside_bodies = self._parser.unread
             self._begin_answer()
+            if pending.verb != "IDLE":
+                self.answered_at = self._loop.time()
             if not pending.answer.done():
                 pending.answer.set_result(status)
         elif status.condition == "BYE":
@@ -361,9 +398,13 @@ class Connection(library.IMAP4ClientProtocol):
         self._wire.write(line + b"\r\n" if self._deflate is None else self._deflate.deflated(line + b"\r\n"))
 
     async def _may_continue(self, answer: asyncio.Future[Status | None]) -> bool:
-        """Wait for the server's ``+``; False when it answered the command instead."""
+        """Wait for the server's ``+``; False when it answered the command instead, or the connection ended."""
         self._go_ahead = self._loop.create_future()
-        await asyncio.wait((self._go_ahead, answer), return_when=asyncio.FIRST_COMPLETED)
+        waiting = (self._go_ahead, answer)
+        said, _ = await asyncio.wait(waiting, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not said:
+            late = f"{self.where} did not let {self._asked()} go on within {self._timeout:g} s."
+            self.end(Transient("timeout", late))
         return not answer.done()
 
     # --- pace ------------------------------------------------------------------------------------------------------
@@ -412,7 +453,7 @@ class Connection(library.IMAP4ClientProtocol):
     def _check_progress(self) -> None:
         """End the connection when no byte has come for too long, or too few. Our own pause is not the server's silence."""
         self._watch = None
-        if not self._pending:
+        if not self._pending or self._idling:
             return
         if self._awaited:
             self._keep_watch(self._timeout)
@@ -431,86 +472,6 @@ class Connection(library.IMAP4ClientProtocol):
             self._keep_watch(min(self._timeout - silence, allowed - taken))
 
 
-class Client(library.IMAP4):
-    """The library's client with our connection. Must be made inside a running loop, and ``open`` awaited next."""
-
-    def __init__(self, host: str, port: int, *, where: str, timeout: float, tls: ssl.SSLContext | None) -> None:
-        self._where = where
-        self._tls = tls
-        super().__init__(host, port, asyncio.get_running_loop(), timeout)
-
-    def create_client(
-        self,
-        host: str,
-        port: int,
-        loop: asyncio.AbstractEventLoop,
-        conn_lost_cb: Callable[[Exception | None], None] | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        """The library's constructor calls this to begin connecting."""
-        self.connection = Connection(loop, self._where, self.timeout)
-        self.protocol = self.connection  # type: ignore[assignment] # the library says None and then sets its own
-        connecting = loop.create_connection(
-            lambda: self.connection,
-            host,
-            port,
-            ssl=self._tls,
-            server_hostname=host if self._tls else None,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
-        )
-        self._client_task = loop.create_task(connecting, name=f"connect {host}:{port}")
-
-    async def open(self) -> Status:
-        """Connected and greeted. Errors of the connection come as they are, for ``source`` to translate."""
-        await asyncio.shield(self._client_task)
-        return self.connection.answered(await self.connection.greeting)
-
-    async def leave(self, patience: float) -> None:
-        """Say goodbye when no answer is due, then be gone in any case."""
-        if self.connection.at_rest:
-            with contextlib.suppress(HaulError, TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self.logout()
-        await self.abort(patience)
-
-    async def abort(self, patience: float) -> None:
-        """Be gone, without a word."""
-        self.connection.end(Transient("closed", f"{self._where}: the conversation is over."))
-        if not self._client_task.done():
-            # let it connect, to be closed at once: cut short, asyncio of Python 3.11 can leave the socket open
-            await asyncio.wait((self._client_task,), timeout=patience)
-            self._client_task.cancel()
-        if self.connection.connected:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.connection.closed.wait(), patience)
-
-
-# --- arguments -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Literal:
-    """An argument that is sent as a literal: any bytes at all, none of which the server takes for a command.
-
-    With ``announced`` False its size is not named before it: the answer to a SASL challenge."""
-
-    data: bytes
-    announced: bool = True
-
-    def __repr__(self) -> str:
-        return f"Literal({len(self.data)} bytes)"
-
-
-def astring(text: bytes) -> bytes | Literal:
-    """Any bytes as an argument: quoted where that is possible, else a literal. Nothing in ``text`` can end the command."""
-    if _QUOTABLE.fullmatch(text):
-        return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-    return Literal(text)
-
-
-_QUOTABLE = re.compile(rb"[ -~]{0,1000}")
-
-
 @dataclass(frozen=True)
 class _Pending:
     """A command that waits for its tagged answer."""
@@ -525,20 +486,6 @@ def _memory_of(values: Sequence[Value]) -> int:
         MEMORY_OF_A_VALUE + (_memory_of(value) if isinstance(value, list) else len(value) if isinstance(value, bytes) else 0)
         for value in values
     )
-
-
-def _lines(arguments: Sequence[bytes | Literal]) -> list[bytes]:
-    """A command's arguments as the lines to send; before each but the first the server has to say ``+``."""
-    lines = [b""]
-    for argument in arguments:
-        separator = b" " if lines[-1] else b""
-        if isinstance(argument, bytes):
-            lines[-1] += separator + argument
-            continue
-        if argument.announced:
-            lines[-1] += separator + b"{%d}" % len(argument.data)
-        lines.append(argument.data)
-    return lines
 
 
 def _notice_a_dead_peer(connection: Any, timeout: float) -> None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import ItemRejected, StaleCursor, Transient
-from hauld.model import Criteria, FolderKind, Outcome, Page, RemoteFolder, Sink, Twin, Want
+from hauld.model import Criteria, FolderKind, Notice, Outcome, Page, RemoteFolder, Sink, Twin, Want
 from hauld.sources.imap import answers, names
+from hauld.sources.imap.arguments import Literal, astring
 from hauld.sources.imap.fetching import BODIES, HEADS, Delivery, Heads, blocks, uid_set
 from hauld.sources.imap.grammar import Data, Status, Value
+from hauld.sources.imap.idling import Span, Watch
 from hauld.sources.imap.listing import (
     DETAILS,
     STATUS_ITEMS,
@@ -33,7 +36,7 @@ from hauld.sources.imap.listing import (
     item_key,
     too_large,
 )
-from hauld.sources.imap.protocol import Connection, Literal, astring
+from hauld.sources.imap.protocol import Connection
 from hauld.sources.imap.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -52,12 +55,16 @@ IN_UTF8 = b"CHARSET UTF-8"
 class ImapSession:
     """See ``sources.base.Session``. One caller at a time."""
 
-    def __init__(self, connection: Connection, greeting: str, max_message_size: int | None, window: int) -> None:
+    def __init__(
+        self, connection: Connection, greeting: str, max_message_size: int | None, window: int, idle_span: Span
+    ) -> None:
         self._connection = connection
         self._greeting = greeting
         self._max_size = max_message_size
         self._window = window
+        self._watch = Watch(connection, idle_span)
         self._examined: tuple[bytes, Mailbox] | None = None
+        self._hearing = ExitStack()  # what is said of the folder that is open, from its EXAMINE until the next
         self._only_whole = False  # the server was asked for parts of a body, and gave something else
 
     @property
@@ -102,11 +109,8 @@ class ImapSession:
         if cursor.proves and since is not None and decode_cursor(since) == cursor:
             yield Page(mailbox.epoch, cursor=since)
             return
-        expunged = mailbox.expunged
         details = Details()
-        uids = await self._search_all(folder, mailbox, details)
-        expected = 0 if cursor.exists is None else cursor.exists - (mailbox.expunged - expunged)
-        whole = mailbox.sound and len(uids) >= expected
+        uids, whole = await self._search_all(folder, mailbox, details)
         if not whole:
             cursor = Cursor(mailbox.uidvalidity, None, None, None)
         last = Page(mailbox.epoch, cursor=cursor.encode(), whole=whole)
@@ -123,15 +127,18 @@ class ImapSession:
         """Open the folder for reading, afresh even where it is open already."""
         mailbox = Mailbox()
         self._examined = None
-        with self._connection.listening(mailbox.listen):
-            status = await self._ask_examine(astring(folder.raw))
+        self._hearing.close()
+        self._hearing.enter_context(self._connection.listening(mailbox.listen))
+        status = await self._ask_examine(astring(folder.raw))
         if status.condition != "OK":
+            self._hearing.close()
             self._connection.state = library.AUTH
             temporary = answers.setback(self._connection.where, status)
             if temporary is not None and temporary.kind != "unavailable":
                 self._end(temporary)
             raise ItemRejected("folder", f"{self._connection.where} does not open {folder.name!r}: {answers.words(status)}")
         self._connection.state = library.SELECTED
+        mailbox.opened()
         self._examined = (folder.raw, mailbox)
         return mailbox
 
@@ -143,15 +150,16 @@ class ImapSession:
                 return status
         return await self._connection.ask("EXAMINE", name)
 
-    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox, details: Details) -> Sequence[int]:
-        """The UIDs in the folder. Of a small one the details are asked for at once, and not when these are known: that spares a
-        round trip."""
+    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox, details: Details) -> tuple[Sequence[int], bool]:
+        """The UIDs in the folder, and whether these are as many as the server says there are. Of a small folder the details are
+        asked for at once, and not when these are known: that spares a round trip."""
         if mailbox.exists == 0:
-            return ()
+            return (), mailbox.sound
         found = Found()
+        expected, expunged = mailbox.exists or 0, mailbox.expunged
         try:
             with self._connection.listening(details.listen):
-                with self._connection.listening(mailbox.listen), self._connection.listening(found.listen):
+                with self._connection.listening(found.listen):
                     answer = self._connection.begin("UID SEARCH", b"ALL")
                     if mailbox.exists is not None and mailbox.exists <= PAGE_ITEMS:
                         details.expect_any(PAGE_ITEMS)
@@ -159,13 +167,15 @@ class ImapSession:
                     else:
                         rest = answer
                     status = self._connection.answered(await asyncio.shield(answer))
+                    uids = found.uids()
+                    whole = mailbox.sound and len(uids) >= expected - (mailbox.expunged - expunged)
                 self._check(self._connection.answered(await asyncio.shield(rest)))
         except BaseException:
             self._abandon()
             raise
         if status.condition != "OK" or not found.answered:
             self._give_up(f"list {folder.name!r}", status)
-        return found.uids()
+        return uids, whole
 
     async def _pages(self, mailbox: Mailbox, uids: Sequence[int]) -> AsyncGenerator[Page, None]:
         """Pages of items, newest first, each with the details the server gives; the next ones are asked for meanwhile."""
@@ -190,6 +200,60 @@ class ImapSession:
             except BaseException:
                 self._abandon()
                 raise
+
+    # --- watching --------------------------------------------------------------------------------------------------
+
+    async def watch(self, folder: RemoteFolder, patience: float) -> Notice | None:
+        """Of a folder that is not open nobody has heard anything, so anything may have happened in it."""
+        if "IDLE" not in self._connection.capabilities:
+            raise ItemRejected("push", f"{self._connection.where} does not offer to push.")
+        if not self._is_in(folder):
+            await self._examine(folder)
+            return Notice(new=True, other=True)
+        assert self._examined is not None
+        return await self._watch.notice(self._examined[1], patience)
+
+    async def arrivals(self, folder: RemoteFolder, epoch: str, after: int) -> AsyncGenerator[Page, None]:
+        """Where the server has said that items came, and no more than a page of them, they are asked for in one round trip.
+        Else NOOP has it look first: many tell only of what they saw when they last did, and Dovecot does not look between
+        commands that are sent together."""
+        was_open = self._is_in(folder)
+        mailbox = await self._be_in(folder, epoch)
+        if was_open and not mailbox.arrived:
+            self._check(await self._connection.ask("NOOP"))
+        most = mailbox.most_above(after)
+        mailbox.forget_arrivals()
+        if most is not None and most <= PAGE_ITEMS:
+            details = Details()
+            uids = await self._ask_above(after, details)
+            if uids:
+                mailbox.reached(uids[-1])
+                yield Page(epoch, details.take(mailbox.uidvalidity, uids, self._max_size))
+            if uids is not None or mailbox.exists == 0:
+                return
+        async with aclosing(self._pages(mailbox, await self._search_above(folder, after))) as pages:
+            async for page in pages:
+                yield page
+
+    async def _ask_above(self, after: int, details: Details) -> Sequence[int] | None:
+        """The UIDs above this one, ascending, and their details; None where there are more than a page has, or where the server
+        does not say."""
+        details.expect_any(PAGE_ITEMS + 2)  # one more than a page, and the last item of all, which ``n:*`` always names
+        with self._connection.listening(details.listen):
+            status = await self._connection.ask("UID FETCH", b"%d:*" % (after + 1), DETAILS)
+        self._check(status)
+        uids = sorted(uid for uid in details.uids if uid > after)
+        return uids if status.condition == "OK" and len(uids) <= PAGE_ITEMS else None
+
+    async def _search_above(self, folder: RemoteFolder, after: int) -> Sequence[int]:
+        """The UIDs above this one, ascending."""
+        found = Found()
+        with self._connection.listening(found.listen):
+            status = await self._connection.ask("UID SEARCH", b"UID %d:*" % (after + 1))
+        if status.condition != "OK" or not found.answered:
+            self._give_up(f"tell what is new in {folder.name!r}", status)
+        uids = found.uids()
+        return uids[bisect_right(uids, after) :]
 
     # --- searching -------------------------------------------------------------------------------------------------
 
@@ -307,9 +371,12 @@ class ImapSession:
                 self._abandon()
                 raise
 
+    def _is_in(self, folder: RemoteFolder) -> bool:
+        return self._examined is not None and self._examined[0] == folder.raw
+
     async def _be_in(self, folder: RemoteFolder, epoch: str) -> Mailbox:
         """The folder, open, unless it is in another epoch."""
-        if self._examined is None or self._examined[0] != folder.raw:
+        if not self._is_in(folder):
             await self._examine(folder)
         assert self._examined is not None
         actual = self._examined[1].epoch

@@ -14,9 +14,10 @@ from aioimaplib import aioimaplib as library
 
 from hauld.errors import NeedsAttention, Transient
 from hauld.sources.imap import answers
+from hauld.sources.imap.arguments import Literal, astring
 from hauld.sources.imap.grammar import Continuation, Event, Status
 from hauld.sources.imap.options import ImapOptions
-from hauld.sources.imap.protocol import Connection, Literal, astring
+from hauld.sources.imap.protocol import Connection
 
 Secret = Callable[[], Awaitable[str]]
 """Gives the password or the access token. It is kept by nobody."""

@@ -6,19 +6,19 @@ The conversation itself is in ``session``; what goes over the wire, in ``protoco
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import HaulError, NeedsAttention, Transient, out_of_files
-from hauld.sources.imap import answers
+from hauld.sources.imap import answers, tls
+from hauld.sources.imap.client import Client
+from hauld.sources.imap.idling import Span
 from hauld.sources.imap.options import ImapOptions
-from hauld.sources.imap.protocol import Client, Connection
+from hauld.sources.imap.protocol import Connection
 from hauld.sources.imap.session import ImapSession
 from hauld.sources.imap.signin import Secret, sign_in
 
@@ -35,6 +35,8 @@ class ImapSource:
     def __init__(self, options: ImapOptions, secret: Secret) -> None:
         self._options = options
         self._secret = secret
+        self._idle_span = Span(options.idle_span)
+        self._tls: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[ImapSession]:
@@ -45,7 +47,8 @@ class ImapSource:
             await sign_in(client.connection, self._options, self._secret)
             if self._options.compress and "COMPRESS=DEFLATE" in client.connection.capabilities:
                 await client.connection.compress()  # a server that refuses after all is spoken to without
-            yield ImapSession(client.connection, greeting, self._options.max_message_size, self._options.window)
+            options = self._options
+            yield ImapSession(client.connection, greeting, options.max_message_size, options.window, self._idle_span)
         except BaseException:
             await client.abort(FAREWELL)
             raise
@@ -63,36 +66,13 @@ class ImapSource:
 
     def _client(self) -> Client:
         options = self._options
-        context = self._tls_context if options.tls == "implicit" else None
+        context = self._encryption() if options.tls == "implicit" else None
         return Client(options.host, options.port, where=options.where, timeout=options.timeout, tls=context)
 
-    @functools.cached_property
-    def _tls_context(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self._options.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            trouble = f"{self._options.where}: the certificates in {self._options.ca_file} cannot be read: {error}"
-            raise out_of_files(error, trouble) or NeedsAttention(
-                "configuration",
-                trouble,
-                hint="ca_file names a file of PEM certificates that the daemon may read.",
-            ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._options.client_cert is not None:
-            self._load_client_certificate(context, self._options.client_cert)
-        return context
-
-    def _load_client_certificate(self, context: ssl.SSLContext, certificate: Path) -> None:
-        """A key with a passphrase is no key here: nobody is there to type it, and OpenSSL would ask the terminal."""
-        try:
-            context.load_cert_chain(certificate, self._options.client_key, password="")
-        except (OSError, ssl.SSLError) as error:
-            trouble = f"{self._options.where}: the client certificate in {certificate} cannot be used: {error}"
-            raise out_of_files(error, trouble) or NeedsAttention(
-                "configuration",
-                trouble,
-                hint="client_cert and client_key name files in PEM that the daemon may read; the key has no passphrase.",
-            ) from error
+    def _encryption(self) -> ssl.SSLContext:
+        """Kept, so that it need not be made again where no other account has the same."""
+        self._tls = tls.context_of(self._options)
+        return self._tls
 
     async def _connect(self, client: Client) -> str:
         """Connected and greeted; what the server said."""
@@ -131,7 +111,7 @@ class ImapSource:
         await connection.capability()
         if "STARTTLS" not in connection.capabilities:
             raise self._not_encrypted("does not offer STARTTLS")
-        status = await connection.starttls(self._tls_context, self._options.host)
+        status = await connection.starttls(self._encryption(), self._options.host)
         if status.condition != "OK":
             raise answers.setback(self._options.where, status) or self._not_encrypted(
                 f"refused STARTTLS: {answers.words(status)}"
