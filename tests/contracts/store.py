@@ -343,6 +343,35 @@ class StoreContract:
             ]
         assert sorted(item.key for task in running for item in task.result()) == sorted(item.key for item in items_in(store))
 
+    async def test_urgent_groups_are_stored_beside_others(self, store: Store, inbox: Place) -> None:
+        async def commit(start: int, count: int, *, urgent: bool) -> Sequence[Placed]:
+            group = [staged(store, inbox, f"7.{uid}", b"%d" % uid) for uid in range(start, start + count)]
+            async with store.commit(group, urgent=urgent) as placed:
+                return placed
+
+        bulk = [commit(start, 20, urgent=False) for start in (100, 200, 300)]
+        news = [commit(start, 2, urgent=True) for start in range(2, 20, 2)]
+        found = [item for placed in await asyncio.gather(*bulk, *news) for item in placed]
+        assert [await store.read(item.path) for item in found] == [item.key[2:].encode() for item in found]
+        assert sorted(item.key for item in items_in(store)) == sorted(item.key for item in found)
+        assert len(found) == 78
+        assert list(await store.recover()) == []
+
+    async def test_an_urgent_group_that_is_durable_and_has_no_rows_yet_keeps_no_other_waiting(
+        self, store: Store, inbox: Place
+    ) -> None:
+        async with store.commit([staged(store, inbox, "7.1", b"one")], urgent=True) as first:
+            second = await stored(store, staged(store, inbox, "7.2", b"two"))
+            async with store.commit([staged(store, inbox, "7.3", b"three")], urgent=True) as third:
+                assert {item.key for item in items_in(store)} == {item.key for item in (*first, *second, *third)}
+        assert list(await store.recover()) == []
+
+    async def test_an_urgent_group_whose_rows_failed_is_reported(self, store: Store, inbox: Place) -> None:
+        with pytest.raises(RowsFailed):
+            async with store.commit([staged(store, inbox, "7.1", b"one")], urgent=True) as placed:
+                raise RowsFailed
+        assert list(await store.recover()) == list(placed)
+
     async def test_a_cancelled_commit_is_whole_or_absent(self, store: Store, inbox: Place) -> None:
         for turns in range(6):
             group = [staged(store, inbox, f"7.{turns * 10 + n}", b"%d" % n) for n in range(3)]

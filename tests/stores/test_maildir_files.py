@@ -495,25 +495,26 @@ async def test_another_reader_of_maildirs_sees_messages_and_flags(
 
 
 @pytest.mark.parametrize(
-    ("error", "hint"),
+    ("error", "kind", "hint"),
     [
-        (errno.ENOSPC, "Free some space"),
-        (errno.EDQUOT, "quota"),
-        (errno.EROFS, "read-only"),
-        (errno.EIO, "kernel log"),
-        (errno.EMFILE, "LimitNOFILE"),
-        (errno.EACCES, "owner and mode"),
+        (errno.ENOSPC, "disk", "Free some space"),
+        (errno.EDQUOT, "disk", "quota"),
+        (errno.EROFS, "disk", "read-only"),
+        (errno.EIO, "disk", "kernel log"),
+        (errno.EMFILE, "files", "LimitNOFILE"),
+        (errno.ENFILE, "files", "fs.file-max"),
+        (errno.EACCES, "disk", "owner and mode"),
     ],
 )
 async def test_L5_L6_L7_L8_L13_trouble_is_told_in_words_and_passes(
-    root: Path, started: Callable, error: int, hint: str
+    root: Path, started: Callable, error: int, kind: str, hint: str
 ) -> None:
     disk = WatchedDisk(failing("create", error, within="/stage/"))
     store = await started(root, disk=disk)
     place = await store.prepare(IDENTITY, "work", INBOX, None)
     with pytest.raises(Transient, match=os.strerror(error)) as raised:
         await stored(store, *(staged(store, place, f"7.{n}", b"x") for n in range(9)))
-    assert raised.value.kind == "disk"
+    assert raised.value.kind == kind
     assert hint in (raised.value.hint or "")
     assert os.listdir(root / ".haul/stage") == []
     assert len(await stored(store, *(staged(store, place, f"7.{n}", b"x") for n in range(9)))) == 9

@@ -20,13 +20,13 @@ from hauld.model import OVERLAP, Deposit, PartWriter, Place
 from hauld.stores.bodies import BACKLOG, MARK_EVERY
 from hauld.stores.maildir import MaildirStore
 from hauld.stores.parts import LONGEST_WAIT
-from stores.test_store_power_loss import RecordingDisk, moments
 from support.disks import UnsyncedDisk, WatchedDisk, failing
 from support.killed_part_store import ITEM, PIECE, on_disk, store_in
 from support.killed_part_store import MARK_EVERY as OFTEN
 from support.killed_part_store import resumed as resumed_item
 from support.killed_part_store import write as write_item
 from support.killed_store import known, recovered
+from support.power_loss import RecordingDisk, moments
 
 
 @pytest_asyncio.fixture
@@ -251,6 +251,23 @@ async def test_L5_a_full_disk_costs_what_came_after_the_last_mark(open_store: Ca
     again = await resumed(store, place, size=len(ITEM))
     assert again.offset >= OFTEN
     assert await completed(again, store, place) == ITEM
+
+
+@pytest.mark.parametrize(("step", "error"), [("sync_file", errno.EIO), ("append", errno.ENOSPC)])
+async def test_L5_L7_a_part_that_cannot_be_marked_when_it_is_left_leaves_no_file_open(
+    open_store: Callable, stage: Path, step: str, error: int
+) -> None:
+    disk = WatchedDisk()
+    store, place = await open_store(disk)
+    writer = await resumed(store, place, size=len(ITEM))
+    writer.write(ITEM[: OFTEN - 1])
+    while not list(stage.iterdir()):
+        await asyncio.sleep(0)  # nothing tells that a piece has been written
+    disk.before = failing(step, error, within="part" if step == "sync_file" else "")
+    writer.leave()
+    assert (await resumed(store, place, size=len(ITEM))).offset == 0
+    opened = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    assert [path for path in opened if str(stage) in path and path != str(stage)] == []
 
 
 # --- how long ---

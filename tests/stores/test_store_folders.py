@@ -180,14 +180,23 @@ async def test_L13_what_was_staged_for_a_folder_that_closed_meanwhile_is_kept_fo
     assert sorted(item.key for item in items_in(store)) == ["7.1", "7.2", "7.3", "7.4"]
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errno.ENOSPC, "disk"),
+        (errno.EDQUOT, "disk"),
+        (errno.EIO, "disk"),
+        (errno.EMFILE, "files"),
+        (errno.ENFILE, "files"),
+    ],
+)
 async def test_L5_L7_L8_trouble_of_all_is_not_blamed_on_one_folder(
-    store: MaildirStore, disk: WatchedDisk, bad: Place, error: int
+    store: MaildirStore, disk: WatchedDisk, bad: Place, error: int, kind: str
 ) -> None:
     disk.before = failing("rename", error, times=99)
     with pytest.raises(Transient) as raised:
         await stored(store, staged(store, bad, "7.1", b"one"))
-    assert raised.value.kind == "disk"
+    assert raised.value.kind == kind
     with pytest.raises(Transient):
         await store.recover()
 

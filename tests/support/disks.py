@@ -48,7 +48,7 @@ class WatchedDisk(Disk):
 class UnsyncedDisk(Disk):
     """A real disk that never waits: what a process wrote is there after it was killed, synced or not."""
 
-    def sync_file(self, path: str) -> None:
+    def sync_file(self, path: str, descriptor: int | None = None) -> None:
         pass
 
     def sync_directory(self, path: str) -> None:

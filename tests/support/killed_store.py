@@ -66,13 +66,17 @@ async def group_of(store: MaildirStore, keys: Iterable[str]) -> list[Deposit]:
 
 
 async def scenario(store: MaildirStore, tree: Path) -> None:
-    """Recover, and fetch what is missing in a large group and a small one, which is written while the first is recorded."""
+    """Recover, and fetch what is missing in a large group, an urgent one that has its rows sooner, and a small one, which is
+    written meanwhile."""
     await store.start()
     await recovered(store, tree)
     missing = sorted(ITEMS.keys() - known(tree).keys())
-    large, small = await group_of(store, missing[:8]), await group_of(store, missing[8:])
+    groups = missing[:7], missing[7:8], missing[8:]
+    large, urgent, small = [await group_of(store, keys) for keys in groups]
     async with store.commit(large) as placed:
         await store.write(small)
+        async with store.commit(urgent, urgent=True) as overtaking:
+            record(tree, overtaking)
         record(tree, placed)
     async with store.commit(small) as placed:
         record(tree, placed)

@@ -12,8 +12,9 @@ from hauld.model import Deposit, Found, Place, Placed, RemoteFolder, Sink, Write
 class Store(Protocol):
     """One tree of stored items. ``open`` and ``sink`` stage bytes; ``commit`` makes them last.
 
-    Trouble with the disk is ``Transient`` of kind ``disk`` (full, read-only, errors), never a half-written item. Trouble with
-    one folder alone (no right to write there, not a directory) is ``ItemRejected`` of kind ``folder``, and the others go on.
+    Trouble with the disk is ``Transient`` of kind ``disk`` (full, read-only, errors) or ``files`` (no more can be opened),
+    never a half-written item. Trouble with one folder alone (no right to write there, not a directory) is ``ItemRejected`` of
+    kind ``folder``, and the others go on.
     """
 
     async def start(self) -> None:
@@ -49,18 +50,22 @@ class Store(Protocol):
         not be called; what fails is tried again by ``commit``, which tells of it. Whether the group takes memory no longer."""
         ...
 
-    def commit(self, group: Sequence[Deposit]) -> AbstractAsyncContextManager[Sequence[Placed]]:
+    def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AbstractAsyncContextManager[Sequence[Placed]]:
         """Entering makes the group durable under its final names (in the group's order), all or error; the caller commits
         its rows inside; leaving without an error forgets the manifest. After an error inside, ``recover`` reports the
         group again. ``ItemRejected`` only where the whole group is of one folder that cannot be written: where it is of
         several, ``Transient`` (kind ``disk``), and committing folder by folder tells which. One group at a time is made
-        durable; callers queue. The rows of one may be committed meanwhile."""
+        durable; callers queue. The rows of one may be committed meanwhile.
+
+        Small ``urgent`` groups have a queue of their own: one of them at a time is made durable beside one that is not, and
+        waits neither for it nor for what others have written. Where both have the same item, it is stored once all the same."""
         ...
 
     async def recover(self) -> Sequence[Placed]:
         """What is durable here though ``commit`` was never left in order: after a crash, or an error inside. What is
         whole is given its final name and reported, the rest of the stage is swept, but for parts to be resumed; what
-        belongs to a folder that cannot be written now stays for a later ``recover``. Idempotent until ``settle``."""
+        belongs to a folder that cannot be written now stays for a later ``recover``. Idempotent until ``settle``. Waits until
+        no group is being made durable; one that is durable and has no rows yet is reported, so let there be none."""
         ...
 
     async def settle(self) -> None:

@@ -19,9 +19,7 @@ from itertools import count
 from hauld.errors import Transient
 from hauld.model import Body, Buffer
 from hauld.stores.durable import Disk, disk_trouble
-
-FILES_KEPT_FREE = 64
-"""Inodes that stay free where bytes are kept free: the ledger and other programs need some, too."""
+from hauld.stores.room import Room
 
 MARK_EVERY = 8 << 20
 """Bytes of a part after which what has come of it is made durable: each time costs two syncs, and a kill at most so many."""
@@ -47,10 +45,11 @@ class Spool:
         self.disk = disk
         self.mode = mode
         self.memory_limit = memory_limit
-        self.keep_free = keep_free
+        self.room = Room(directory, disk, keep_free)
         self.mark_every = mark_every
         self.directory = directory
-        self.distrusted = 0  # how many syncs have failed: bytes written before the last of them are not believed
+        self.distrusted = 0  # grows with each sync that fails: bytes written before the last of them are not believed
+        self._failures = count(1)
         self._pool = pool
         self._token = secrets.token_hex(4)
         self._numbers = count()
@@ -68,23 +67,9 @@ class Spool:
     def path(self, name: str) -> str:
         return f"{self.directory}/{name}"
 
-    def check_room(self, size: int, files: int) -> None:
-        """Raise ``Transient`` (kind ``disk``) when so many bytes and files more would leave less room than is kept free. From
-        any thread."""
-        if not self.keep_free:
-            return
-        free, free_files = self.disk.free(self.directory)
-        if free - size < self.keep_free:
-            room = f"{_mebibytes(free)} are free there, and {_mebibytes(self.keep_free)} are kept free"
-        elif free_files is not None and free_files - files < FILES_KEPT_FREE:
-            room = f"there is room for {free_files} more files there, and for {FILES_KEPT_FREE} it is kept"
-        else:
-            return
-        raise Transient(
-            "disk",
-            f"Cannot store {_mebibytes(size)} more on the file system of {self.directory}: {room}.",
-            hint="Free some space on that file system, or lower keep_free in [store]; work goes on by itself.",
-        )
+    def distrust(self) -> None:
+        """A sync has failed: whatever was written before is not believed any more. From any thread."""
+        self.distrusted = next(self._failures)
 
     def begin(self, step: Callable[[], None]) -> asyncio.Future[None]:
         """The step has been handed to a thread."""
@@ -399,13 +384,13 @@ class StageFile:
         """Go on behind what is there from before: nothing."""
 
     def append(self, batch: Sequence[Buffer]) -> None:
-        self._spool.check_room(sum(map(len, batch)), files=1)
-        if self._descriptor < 0:
-            self._descriptor = self._spool.disk.create(self._path, self._spool.mode)
-        for data in batch:
-            self._spool.disk.append(self._descriptor, data)
-            self.seen.update(data)
-            self.size += len(data)
+        with self._spool.room.held([sum(map(len, batch))]):
+            if self._descriptor < 0:
+                self._descriptor = self._spool.disk.create(self._path, self._spool.mode)
+            for data in batch:
+                self._spool.disk.append(self._descriptor, data)
+                self.seen.update(data)
+                self.size += len(data)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -428,7 +413,3 @@ class StageFile:
 
     def hand_over(self) -> None:
         """A commit took the file."""
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):,.1f} MiB"

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 
-from hauld.errors import HaulError, ItemRejected, Transient
+from hauld.errors import HaulError, ItemRejected, Transient, out_of_files
 from hauld.model import Buffer
 
 COPY_BYTES = 1 << 20
@@ -35,6 +35,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._unmasked: set[int] = set()  # modes that the umask leaves as they are: each file saves a call
+        self._unmasked_directories: set[int] = set()
 
     def create(self, path: str, mode: int) -> int:
         """A descriptor of a new, empty file of exactly that mode, whatever the umask."""
@@ -118,9 +119,18 @@ class Disk:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
             if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
                 return
+        else:
+            if group is None and self._leaves_as_it_is(path, mode):
+                return
         if group is not None:
             os.chown(path, -1, group)
         os.chmod(path, mode)
+
+    def _leaves_as_it_is(self, made: str, mode: int) -> bool:
+        """Whether the umask left the mode of a directory that was just made."""
+        if mode not in self._unmasked_directories and stat.S_IMODE(os.stat(made).st_mode) == mode:
+            self._unmasked_directories.add(mode)
+        return mode in self._unmasked_directories
 
     def check_writable(self, directory: str) -> None:
         """Raise the error that making a file there would meet for want of rights, or because it is no directory."""
@@ -129,18 +139,22 @@ class Disk:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), directory)
 
-    def free(self, path: str) -> tuple[int, int | None]:
-        """Bytes and files for which there is room on the file system of ``path``; None where it has no limit of files."""
+    def free(self, path: str) -> tuple[int, int | None, int]:
+        """Bytes and files for which there is room on the file system of ``path`` (None where it has no limit of files), and how
+        many bytes it gives out at a time."""
         found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
+        return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
 
-    def sync_file(self, path: str) -> None:
-        """The bytes of one file."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+    def sync_file(self, path: str, descriptor: int | None = None) -> None:
+        """The bytes of one file; by its descriptor, where it is open already."""
+        if descriptor is not None:
             os.fdatasync(descriptor)
+            return
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(opened)
         finally:
-            os.close(descriptor)
+            os.close(opened)
 
     def sync_directory(self, path: str) -> None:
         """The names in one directory."""
@@ -180,13 +194,13 @@ class FolderTrouble(OSError):
 
 def disk_trouble(error: OSError, doing: str) -> HaulError:
     """The error for a person: ``doing`` says what failed ("store messages in /srv/mail"). ``ItemRejected`` (kind ``folder``)
-    for trouble with one folder alone, else ``Transient`` (kind ``disk``)."""
+    for trouble with one folder alone, else ``Transient`` (kind ``disk``, or ``files`` where no more can be opened)."""
     reason = error.strerror or type(error).__name__
     where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
     message, hint = f"Cannot {doing}: {reason}{where}.", _HINTS.get(error.errno or 0)
     if isinstance(error, FolderTrouble):
         return ItemRejected("folder", message, hint=hint)
-    return Transient("disk", message, hint=hint)
+    return out_of_files(error, message) or Transient("disk", message, hint=hint)
 
 
 _HINTS = {
@@ -194,8 +208,6 @@ _HINTS = {
     errno.EDQUOT: "Free some space or raise the quota of the daemon's user; work goes on by itself.",
     errno.EROFS: "The file system is read-only: look for disk errors in the kernel log, then remount it read-write.",
     errno.EIO: "The disk reports errors: look into the kernel log and check the drive before trusting it again.",
-    errno.EMFILE: "Too many files are open: raise the limit (LimitNOFILE= in the unit, or ulimit -n).",
-    errno.ENFILE: "Too many files are open on this machine: raise fs.file-max.",
     errno.EACCES: "The daemon's user must be able to write there: check owner and mode, and ReadWritePaths= in the unit.",
     errno.EPERM: "The daemon's user must be able to write there: check owner and mode, and ReadWritePaths= in the unit.",
     errno.ENOTDIR: "Something that is no directory is in the place of one: move it away.",

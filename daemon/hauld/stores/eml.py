@@ -45,8 +45,11 @@ from hauld.stores.tree import Tree, TreeStore
 StagedBody: TypeAlias = MemoryBody | SpilledBody
 Compression: TypeAlias = Literal["none", "zstd"]
 
-FILES_AN_ITEM = 3
-"""How many new names an item may need: two directories and its file."""
+DIRECTORIES_AN_ITEM = 2
+"""How many new ones an item may need."""
+
+LINE = 512
+"""Bytes of an item in an index, as a rule: some 200, and its flags."""
 
 
 class EmlStore(TreeStore):
@@ -71,7 +74,7 @@ class EmlStore(TreeStore):
         self._disk = disk or Disk()
         modes = Modes(mode, group)
         super().__init__(Tree(root, "eml", self._disk, modes, memory_limit, keep_free))
-        self._indexes = Indexes(self._root, self._disk, modes)
+        self._indexes = Indexes(self._root, self._disk, modes, self._tree.spool.room, self._tree.spool.distrust)
         self._objects = Objects(self._tree)
         self._compression = compression
         self._packer: Packer | None = None
@@ -102,18 +105,20 @@ class EmlStore(TreeStore):
                 self._frame(self._packer, deposit.body)
         return False
 
-    def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
+    def _commit(self, group: Sequence[Deposit], urgent: bool) -> tuple[str, list[Placed]]:
         """In a thread: lines first, then the bytes that they tell of. Until the stage has them, the bodies can be committed
         again."""
         placed = [_placed(deposit) for deposit in group]
         bodies = [deposit.body for deposit in group if isinstance(deposit.body, MemoryBody)]
         unwritten = [body.size for body in bodies if body.name is None]
-        self._tree.spool.check_room(sum(unwritten), files=FILES_AN_ITEM * len(group))
-        self._announce(group, placed)
+        beside = [1] * (DIRECTORIES_AN_ITEM * len(group)) + [LINE * len(group)]
+        self._tree.spool.room.check([*unwritten, *beside])
+        with self._tree.spool.room.held(beside):
+            self._announce(group, placed, urgent)
         forms = [self._form(_staged(deposit.body)) for deposit in group]
         moves = [form.move(item) for form, item in zip(forms, placed, strict=True)]
         try:
-            manifest = self._tree.stage.commit(moves)
+            manifest = self._tree.stage.commit(moves, urgent)
         except OSError as error:
             self._objects.forget_room()  # perhaps somebody has deleted what was empty
             raise _of_all(error) from error
@@ -123,7 +128,7 @@ class EmlStore(TreeStore):
             self._indexes.used(directory)
         return manifest, placed
 
-    def _announce(self, group: Sequence[Deposit], placed: Sequence[Placed]) -> None:
+    def _announce(self, group: Sequence[Deposit], placed: Sequence[Placed], urgent: bool) -> None:
         """The lines of the group, and the directories that its bytes go to, are durable."""
         lines: dict[str, list[Line]] = {}
         for deposit, item in zip(group, placed, strict=True):
@@ -132,8 +137,11 @@ class EmlStore(TreeStore):
         places = {deposit.place.directory: deposit.place for deposit in group}
         paths = [item.path for item in placed]
         try:
-            grown = [directory for directory in lines if self._grow(places[directory], lines[directory])]
-            self._tree.sync(grown, self._objects.make_room(paths))
+            changed = self._objects.make_room(paths)
+            whole = self._tree.syncs_whole(len(lines) + len(changed), urgent)
+            for directory in lines:
+                self._grow(places[directory], lines[directory], lasting=not whole)
+            self._tree.sync(changed, whole)
         except BaseException as error:
             self._objects.forget_room()
             for directory in lines:
@@ -143,11 +151,11 @@ class EmlStore(TreeStore):
             raise
         self._objects.has_room(paths)
 
-    def _grow(self, place: Place, lines: Sequence[Line]) -> bool:
-        """Whether the folder's index had to."""
+    def _grow(self, place: Place, lines: Sequence[Line], *, lasting: bool) -> None:
+        """The folder's index has these lines."""
         with self._tree.stage.of_folder(place.directory):
             self._indexes.restore(place)
-            return self._indexes.add(place.directory, lines)
+            self._indexes.add(place.directory, lines, lasting=lasting)
 
     def _recover(self) -> list[Placed]:
         """In a thread: the manifests tell of files, the ledger wants items."""
@@ -190,7 +198,8 @@ class EmlStore(TreeStore):
         spool = self._tree.spool
         staged, packed = spool.path(body.name), spool.path(spool.name())
         try:
-            size, sha256 = packer.pack_file(staged, packed, body.size, self._disk, spool.mode)
+            with spool.room.held([body.size]):
+                size, sha256 = packer.pack_file(staged, packed, body.size, self._disk, spool.mode)
             if size >= body.size:
                 self._disk.unlink(packed)
                 return "", 0, ""
@@ -227,7 +236,7 @@ class EmlStore(TreeStore):
         return await self._tree.run(self._objects.heads, paths, size, doing=doing)
 
     async def set_aside(self, path: str) -> str | None:
-        async with self._committing:
+        async with self._alone():
             return await self._tree.run(self._objects.set_aside, path, doing=f"set {path} aside")
 
     # --- what the tree itself tells ---

@@ -21,7 +21,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,13 @@ from hauld.model import FolderKind, Place, RemoteFolder
 from hauld.stores import names
 from hauld.stores.durable import Disk
 from hauld.stores.places import Modes
+from hauld.stores.room import Room
 
 INDEX = "index"
 SUFFIX = ".json"  # with it the longest name has 143 bytes
+
+NEW = 3
+"""How many files and directories there may be more when there is a new index."""
 
 LONGEST_LINE = 1 << 20
 """Bytes; what is longer was not written here."""
@@ -65,12 +69,14 @@ class _Known:
 
 
 class Indexes:
-    """The indexes below ``root``. Blocking; called in any thread."""
+    """The indexes below ``root``. Blocking; called in any thread. ``distrust`` is called when a sync of one fails."""
 
-    def __init__(self, root: str, disk: Disk, modes: Modes) -> None:
+    def __init__(self, root: str, disk: Disk, modes: Modes, room: Room, distrust: Callable[[], None]) -> None:
         self._root = root
         self._disk = disk
         self._modes = modes
+        self._room = room
+        self._distrust = distrust
         self._known: dict[str, _Known] = {}
         self._owners: dict[tuple[str, bytes], str] | None = None
         self._writing = threading.RLock()
@@ -95,10 +101,12 @@ class Indexes:
         path = self._path(place.directory)
         with self._writing:
             if not os.path.lexists(path):
-                self._make(place.directory)
+                with self._room.held([1] * NEW):
+                    self._make(place.directory)
             if self._know(place.directory).facts != _facts(place):
-                self._append(place.directory, _encode(_facts(place)))
-                self._disk.sync_file(path)
+                facts = _encode(_facts(place))
+                with self._room.held([len(facts)]):
+                    self._append(place.directory, facts, lasting=True)
                 self._know(place.directory).facts = _facts(place)
 
     def places(self) -> Iterator[Place]:
@@ -113,16 +121,15 @@ class Indexes:
 
     # --- lines ---
 
-    def add(self, directory: str, lines: Sequence[Line]) -> bool:
-        """Append lines; those that were appended for a commit which failed are there already. Whether the index grew, so
-        that it has to be synced before anything may rest on it."""
+    def add(self, directory: str, lines: Sequence[Line], *, lasting: bool) -> None:
+        """Append lines; those that were appended for a commit which failed are there already. They are durable when they are
+        to be ``lasting``, or when the whole file system has been synced."""
         with self._writing:
             unused = self._know(directory).unused
             fresh = [line for line in map(_encode_line, lines) if line not in unused]
             if fresh:
-                self._append(directory, b"".join(fresh))
+                self._append(directory, b"".join(fresh), lasting=lasting)
                 unused.update(fresh)
-            return bool(fresh)
 
     def used(self, directory: str) -> None:
         """What its lines say has come true."""
@@ -190,15 +197,27 @@ class Indexes:
 
     # --- writing ---
 
-    def _append(self, directory: str, data: bytes) -> None:
+    def _append(self, directory: str, data: bytes, *, lasting: bool) -> None:
+        """What is ``lasting`` is synced by the descriptor that wrote it: one that was open when the disk failed hears of it,
+        whoever else has synced the same file since."""
         known = self._known.pop(directory)  # what is cut off half-way is read again
-        descriptor = self._disk.reopen(self._path(directory), known.end)
+        path = self._path(directory)
+        descriptor = self._disk.reopen(path, known.end)
         try:
             self._disk.append(descriptor, data)
+            if lasting:
+                self._sync(path, descriptor)
         finally:
             os.close(descriptor)
         known.end += len(data)
         self._known[directory] = known
+
+    def _sync(self, path: str, descriptor: int) -> None:
+        try:
+            self._disk.sync_file(path, descriptor)
+        except OSError:
+            self._distrust()
+            raise
 
     def _make(self, directory: str) -> None:
         """An empty index, durable as far as its name goes."""

@@ -71,7 +71,7 @@ class MaildirStore(TreeStore):
         modes = Modes(mode, group)
         super().__init__(Tree(root, "maildir", disk, modes, memory_limit, keep_free))
         self._stage = self._tree.stage
-        self._places = Places(self._root, layout, disk, modes)
+        self._places = Places(self._root, layout, disk, modes, self._tree.spool.room)
         self._shelves = Shelves(self._root, self._stage, disk, modes)
         self._repeats = Repeats(self._shelves.paths_in)
         self._known: dict[tuple[str, bytes], Place] = {}
@@ -98,14 +98,13 @@ class MaildirStore(TreeStore):
     def _write(self, group: Sequence[Deposit]) -> bool:
         return self._stage.write_ahead((deposit.body, _mtime(deposit)) for deposit in group)
 
-    def _commit(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
-        """In a thread: the group is durable. The name of its manifest, and where the items are."""
+    def _commit(self, group: Sequence[Deposit], urgent: bool) -> tuple[str, list[Placed]]:
         places = {deposit.place.directory: deposit.place for deposit in group}
         try:
             for directory, place in places.items():
                 with self._stage.of_folder(self._shelves.full(directory)):
                     self._places.restore(place)
-            return self._place(group)
+            return self._place(group, urgent)
         except FolderTrouble as error:
             if len(places) == 1:
                 raise
@@ -114,7 +113,7 @@ class MaildirStore(TreeStore):
             self._repeats.forget()
             raise
 
-    def _place(self, group: Sequence[Deposit]) -> tuple[str, list[Placed]]:
+    def _place(self, group: Sequence[Deposit], urgent: bool) -> tuple[str, list[Placed]]:
         """Name each item after what it is, and commit all; whoever has a file already has one afterwards."""
         moves = [self._move(deposit) for deposit in group]
         by_directory: dict[str, set[str]] = {}
@@ -127,9 +126,9 @@ class MaildirStore(TreeStore):
         if repeated:
             there = self._shelves.every_file(repeated)
             moves = [_with_letters_of(there.get(move.placed.path, ()), move) for move in moves]
-        manifest = self._stage.commit(moves)
+        manifest = self._stage.commit(moves, urgent)
         for directory, paths in by_directory.items():
-            self._repeats.add(directory, paths)
+            repeated |= self._repeats.add(directory, paths)
         if repeated:
             self._shelves.keep_one(
                 [move.placed for move in moves if move.placed.path in repeated],
@@ -209,7 +208,7 @@ class MaildirStore(TreeStore):
         return [heads.get(path) for path in paths]
 
     async def set_aside(self, path: str) -> str | None:
-        async with self._committing:
+        async with self._alone():
             with _gone_is_well():
                 return await self._tree.run(self._use, path, self._shelves.set_aside, doing=f"set {path} aside")
             return None

@@ -169,13 +169,18 @@ class PartFile(StageFile):
         self.size = self._marked = mark.reached.size
 
     def append(self, batch: Sequence[Buffer]) -> None:
-        super().append(batch)
-        if self.size - self._marked >= self._spool.mark_every:
+        more = sum(len(data) for data in batch)
+        if self.size > self._marked and self.size + more - self._marked > self._spool.mark_every:
             self._set_mark()
+        super().append(batch)
 
     def leave(self) -> None:
-        if self.size > self._marked:
-            self._set_mark()
+        try:
+            if self.size > self._marked:
+                self._set_mark()
+        except BaseException:
+            self.abandon()
+            raise
         self.close()
 
     def abandon(self) -> None:
@@ -228,9 +233,11 @@ class PartFile(StageFile):
         new = self._mark < 0
         self._sync(self._path)
         if new:
-            self._mark = disk.create(self._mark_path, self._spool.mode)
             reached = _line(self._part) + reached
-        disk.append(self._mark, reached)
+        with self._spool.room.held([len(reached)]):
+            if new:
+                self._mark = disk.create(self._mark_path, self._spool.mode)
+            disk.append(self._mark, reached)
         self._sync(self._mark_path)
         if new:
             self._sync_names()
@@ -249,7 +256,7 @@ class PartFile(StageFile):
         try:
             yield
         except OSError:
-            self._spool.distrusted += 1  # whatever the sync was about
+            self._spool.distrust()  # whatever the sync was about
             raise
 
 

@@ -23,6 +23,7 @@ from hauld.errors import Fatal
 from hauld.model import FOLDER_ORDER, FolderKind, Place, RemoteFolder
 from hauld.stores import names
 from hauld.stores.durable import OF_ONE_FOLDER, Disk
+from hauld.stores.room import Room
 
 Layout: TypeAlias = Literal["nested", "maildir++"]
 
@@ -30,6 +31,8 @@ ACCOUNT_SIDECAR = ".haul-account"
 FOLDER_SIDECAR = ".haul-folder"
 UNFINISHED = ".new"
 """Follows the name of a sidecar that is being written."""
+SIDECARS = 2
+"""So many files there are for a moment where one sidecar is written: the one that was, and the one that takes its place."""
 PARTS = ("cur", "new", "tmp")
 
 _NOT_OURS = frozenset({".haul", "lost+found"})
@@ -73,11 +76,12 @@ class Modes:
 class Places:
     """The directories below ``root``. Blocking; called in a thread, one call at a time."""
 
-    def __init__(self, root: str, layout: Layout, disk: Disk, modes: Modes) -> None:
+    def __init__(self, root: str, layout: Layout, disk: Disk, modes: Modes, room: Room) -> None:
         self._root = root
         self._layout = layout
         self._disk = disk
         self._modes = modes
+        self._room = room
         self._bases: dict[str, str] = {}
 
     def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
@@ -100,12 +104,14 @@ class Places:
             and not os.path.lexists(f"{sidecar}{UNFINISHED}")
         ):
             return
-        self._make_parents(place.directory)
-        for made in (path, *(f"{path}/{part}" for part in PARTS)):
-            self._disk.make_directory(made, self._modes.directory, self._modes.group)
-        self._disk.sync_directory(os.path.dirname(path))
-        self._disk.sync_directory(path)
-        self._write(path, FOLDER_SIDECAR, _folder_facts(place))
+        directories = place.directory.count("/") + 1 + len(PARTS)
+        with self._room.held([1] * (directories + SIDECARS)):
+            self._make_parents(place.directory)
+            for made in (path, *(f"{path}/{part}" for part in PARTS)):
+                self._disk.make_directory(made, self._modes.directory, self._modes.group)
+            self._disk.sync_directory(os.path.dirname(path))
+            self._disk.sync_directory(path)
+            self._write(path, FOLDER_SIDECAR, _folder_facts(place))
 
     def all(self) -> Iterator[Place]:
         """Every Maildir with a sidecar, by directory. A link is followed, but nothing is visited twice; what is deleted
@@ -207,9 +213,10 @@ class Places:
         free = not os.path.exists(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")
         if not (free and _is_apart(name, self._below(""))):
             name = with_hash
-        self._disk.make_directory(self._path(name), self._modes.directory, self._modes.group)
-        self._disk.sync_directory(self._root)
-        self._write(self._path(name), ACCOUNT_SIDECAR, {"version": 1, "identity": identity, "account": account})
+        with self._room.held([1] * (1 + SIDECARS)):
+            self._disk.make_directory(self._path(name), self._modes.directory, self._modes.group)
+            self._disk.sync_directory(self._root)
+            self._write(self._path(name), ACCOUNT_SIDECAR, {"version": 1, "identity": identity, "account": account})
         return name
 
     def _choose(self, base: str, owner: Owner, folder: RemoteFolder) -> str:

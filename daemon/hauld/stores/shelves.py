@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
@@ -40,6 +41,7 @@ class Shelves:
         self._stage = stage
         self._disk = disk
         self._modes = modes
+        self._keeping = threading.Lock()
 
     # --- one file ---
 
@@ -101,7 +103,11 @@ class Shelves:
 
     def keep_one(self, placed: Sequence[Placed], kept: Mapping[str, str] = MappingProxyType({})) -> None:
         """Each of these items is in one file, the one that ``kept`` says or else the first that is whole. Another one that
-        is whole is deleted, and what has other bytes is set aside. Where none is whole, nothing happens."""
+        is whole is deleted, and what has other bytes is set aside. Where none is whole, nothing happens. In any thread."""
+        with self._keeping:  # else two who each keep another file would delete them both
+            self._keep_one(placed, kept)
+
+    def _keep_one(self, placed: Sequence[Placed], kept: Mapping[str, str]) -> None:
         items = {item.path: item for item in placed}
         crowded = {path: files for path, files in self.every_file(items).items() if len(files) > 1}
         for path, files in crowded.items():

@@ -81,7 +81,8 @@ class Move(msgspec.Struct, frozen=True):
 class Stage:
     """A directory of bytes that wait, on the same device as ``root``, where their final names are.
 
-    Its bodies come from ``spool``. All methods block and are called in a thread, one at a time.
+    Its bodies come from ``spool``. All methods block and are called in a thread: ``recover``, ``settle`` and ``sweep`` while
+    nothing else is under way, ``commit`` while at most an urgent one is beside one that is not.
     """
 
     def __init__(self, root: str, directory: str, disk: Disk, spool: Spool, mode: int) -> None:
@@ -119,29 +120,33 @@ class Stage:
 
     def probe(self) -> None:
         """Raise what a commit would meet now."""
-        self._spool.check_room(ROOM_TO_GO_ON, files=2)
         name = self._spool.name()
-        try:
-            self._disk.write(self._path(name), PROBE, self._mode)
-            self._sync([name])
-        finally:
-            self._throw_away([name])
+        with self._spool.room.held([ROOM_TO_GO_ON, len(PROBE)]):
+            try:
+                self._disk.write(self._path(name), PROBE, self._mode)
+                self._sync([name])
+            finally:
+                self._throw_away([name])
 
     # --- commit: the order is told above ---
 
     def write_ahead(self, bodies: Iterable[tuple[Body, int | None]]) -> bool:
         """Step 1, for bodies in memory, each with its time (as in ``Move``), of a group that will be committed. What fails here
         fails there again, so nobody is told why; whether none is in memory any more."""
-        in_memory = [(body, mtime) for body, mtime in bodies if isinstance(body, MemoryBody)]
-        with contextlib.suppress(OSError, Transient):
-            self._spool.check_room(sum(body.size for body, _ in in_memory), files=len(in_memory) + 1)
-            for body, mtime in in_memory:
+        unwritten = [(body, mtime) for body, mtime in bodies if isinstance(body, MemoryBody) and body.name is None]
+        with (
+            contextlib.suppress(OSError, Transient),
+            self._spool.room.held([body.size for body, _ in unwritten]) as held,
+        ):
+            for body, mtime in unwritten:
                 body.write(mtime)
+                held.written(body.size)
             return True
         return False
 
-    def commit(self, moves: Sequence[Move]) -> str:
-        """Steps 0 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there.
+    def commit(self, moves: Sequence[Move], urgent: bool = False) -> str:
+        """Steps 0 to 5, for bodies that have ended. The name of the manifest, to be forgotten when the rows are there. What is
+        urgent is synced file by file: it does not wait for what others have written.
 
         When this raises in step 0, the bodies are untouched; when it raises before the first rename, nothing of the group is
         left. When it raises later, the group is what it would be after a crash: durable, and reported by ``recover``.
@@ -149,19 +154,22 @@ class Stage:
         self._look(moves)
         entries = [Entry(self._name_for(move.body), move.target, move.placed) for move in moves]
         manifest = f"{self._spool.name()}{manifests.SUFFIX}"
-        try:
-            for move, entry in zip(moves, entries, strict=True):
-                self._put(move, self._path(entry.staged))
-            self._disk.write(self._path(manifest), manifests.encode(entries), self._mode)
-            self._sync([entry.staged for entry in entries] + [manifest])
-        except BaseException:
-            self._throw_away([manifest, *(entry.staged for entry in entries)])  # the manifest first: it vouches for the rest
-            raise
-        finally:
-            for move in moves:
-                if isinstance(move.body, MemoryBody | SpilledBody):
-                    move.body.hand_over()
-        self._land(entries)
+        told = manifests.encode(entries)
+        with self._spool.room.held([*_unwritten(moves), len(told)]):
+            try:
+                for move, entry in zip(moves, entries, strict=True):
+                    self._put(move, self._path(entry.staged))
+                self._disk.write(self._path(manifest), told, self._mode)
+                self._sync([entry.staged for entry in entries] + [manifest], urgent)
+            except BaseException:
+                # the manifest first: it vouches for the rest
+                self._throw_away([manifest, *(entry.staged for entry in entries)])
+                raise
+            finally:
+                for move in moves:
+                    if isinstance(move.body, MemoryBody | SpilledBody):
+                        move.body.hand_over()
+        self._land(entries, urgent)
         return manifest
 
     def forget(self, manifest: str) -> None:
@@ -169,9 +177,7 @@ class Stage:
         self._disk.unlink(self._path(manifest))
 
     def _look(self, moves: Sequence[Move]) -> None:
-        """Step 0."""
-        unwritten = [move.body.size for move in moves if isinstance(move.body, MemoryBody) and move.body.name is None]
-        self._spool.check_room(sum(unwritten), files=len(unwritten) + 1)
+        """Step 0, but for the room."""
         for directory in dict.fromkeys(os.path.dirname(move.target) for move in moves):
             with self.of_folder(self._target(directory)):
                 self._disk.check_writable(self._target(directory))
@@ -187,20 +193,20 @@ class Stage:
             if move.mtime is not None:
                 self._disk.stamp(path, move.mtime)
 
-    def _sync(self, names: Sequence[str]) -> None:
+    def _sync(self, names: Sequence[str], urgent: bool = False) -> None:
         """These files of the stage are durable, names and bytes."""
         try:
-            if self._whole and len(names) > FEW:
+            if self._whole and len(names) > FEW and not urgent:
                 self._disk.sync_file_system(self._descriptor)
             else:
                 for name in names:
                     self._disk.sync_file(self._path(name))
                 self._disk.sync_directory(self._directory)
         except OSError:
-            self._spool.distrusted += 1
+            self._spool.distrust()
             raise
 
-    def _land(self, entries: Sequence[Entry]) -> None:
+    def _land(self, entries: Sequence[Entry], urgent: bool = False) -> None:
         """Everything staged has its final name, durably."""
         groups = _by_directory(entries)
         crossed = False
@@ -208,7 +214,7 @@ class Stage:
             with self.of_folder(self._target(directory)):
                 for entry in group:
                     crossed |= self._rename(entry)
-        if self._whole and len(groups) > FEW and not crossed:
+        if self._whole and len(groups) > FEW and not (crossed or urgent):
             self._disk.sync_file_system(self._descriptor)
         else:
             for directory in groups:
@@ -400,6 +406,11 @@ async def uncut(pool: ThreadPoolExecutor, step: Callable[[*Ts], R], *args: *Ts) 
         running.exception()
         raise cancelled
     return running.result()
+
+
+def _unwritten(moves: Iterable[Move]) -> list[int]:
+    """The sizes of bodies that are in no file yet."""
+    return [move.body.size for move in moves if isinstance(move.body, MemoryBody) and move.body.name is None]
 
 
 def _directory(entry: Entry) -> str:

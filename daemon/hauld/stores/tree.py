@@ -33,7 +33,7 @@ OWN = ".haul"
 """Below the root: what is the daemon's own."""
 
 THREADS = 3
-"""One for the commit, and some so that large bodies and readers need not wait for it."""
+"""One for the commit, and some so that large bodies and readers need not wait for it. What is urgent has one of its own."""
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -49,6 +49,7 @@ class Tree:
         self.disk = disk
         self.modes = modes
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self.express = ThreadPoolExecutor(1, thread_name_prefix="express")
         self.spool = Spool(f"{self.own}/stage", disk, self.pool, modes.file, memory_limit, keep_free)
         self.stage = Stage(self.root, f"{self.own}/stage", disk, self.spool, modes.file)
         self._name = name
@@ -86,24 +87,27 @@ class Tree:
         """Idempotent. What cannot be tidied now is swept by the next recovery."""
         await self.spool.give_up()
         await asyncio.to_thread(self.pool.shutdown)
+        await asyncio.to_thread(self.express.shutdown)
         await asyncio.to_thread(self.stage.close)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
         self._unlock()
 
-    def sync(self, files: Collection[str], directories: Collection[str]) -> None:
-        """These files and the names in these directories last, all below the root, which is ``""``."""
+    def syncs_whole(self, things: int, urgent: bool) -> bool:
+        """Whether so many files and directories are synced by a sync of all there is."""
+        return self._whole and things > FEW and not urgent
+
+    def sync(self, directories: Collection[str], whole: bool) -> None:
+        """The names in these directories last, all below the root, which is ``""``; with ``whole``, everything does."""
         try:
-            if self._whole and len(files) + len(directories) > FEW:
+            if whole:
                 self.disk.sync_file_system(self._descriptor)
             else:
-                for file in files:
-                    self.disk.sync_file(f"{self.root}/{file}")
                 for directory in directories:
                     self.disk.sync_directory(f"{self.root}/{directory}" if directory else self.root)
         except OSError:
-            self.spool.distrusted += 1  # whatever the sync was about
+            self.spool.distrust()  # whatever the sync was about
             raise
 
     def make_directory(self, path: str) -> None:
@@ -120,10 +124,10 @@ class Tree:
         os.mkdir(path)
         self.disk.sync_directory(above)
 
-    async def run(self, step: Callable[[*Ts], R], *args: *Ts, doing: str) -> R:
+    async def run(self, step: Callable[[*Ts], R], *args: *Ts, doing: str, urgent: bool = False) -> R:
         """The step in a thread, never cut in half; trouble with the disk in words."""
         try:
-            return await uncut(self.pool, step, *args)
+            return await uncut(self.express if urgent else self.pool, step, *args)
         except OSError as error:
             raise disk_trouble(error, doing) from error
 
@@ -140,13 +144,14 @@ class TreeStore(Store):
         self._tree = tree
         self._root = tree.root
         self._committing = asyncio.Lock()
+        self._hurrying = asyncio.Lock()  # the same for what is urgent; who takes both takes it second
 
     async def start(self) -> None:
         await self._tree.run(self._tree.open, doing=f"open the store in {self._root}")
 
     async def close(self) -> None:
         """Idempotent. What cannot be tidied now is swept by the next ``recover``."""
-        async with self._committing:
+        async with self._alone():
             await self._tree.close()
 
     def open(self, key: str, size: int) -> StageWriter:
@@ -160,13 +165,14 @@ class TreeStore(Store):
         return await uncut(self._tree.pool, self._write, group)
 
     @asynccontextmanager
-    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+    async def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AsyncIterator[Sequence[Placed]]:
         if not group:
             yield ()
             return
-        async with self._committing:
+        async with self._hurrying if urgent else self._committing:
             await ended([deposit.body for deposit in group])
-            manifest, placed = await self._tree.run(self._commit, group, doing=_storing(group, self._root))
+            doing = _storing(group, self._root)
+            manifest, placed = await self._tree.run(self._commit, group, urgent, doing=doing, urgent=urgent)
         yield placed
         with contextlib.suppress(Transient):  # the rows are there; a manifest that stays is reported once more, no harm
             await self._tree.run(self._tree.stage.forget, manifest, doing=f"tidy the stage in {self._root}")
@@ -176,19 +182,26 @@ class TreeStore(Store):
             await self._tree.run(self._tree.stage.probe, doing=f"store anything in {self._root}")
 
     async def recover(self) -> Sequence[Placed]:
-        async with self._committing:
+        async with self._alone():
             return await self._tree.run(self._recover, doing=f"recover the stage in {self._root}")
 
     async def settle(self) -> None:
-        async with self._committing:
+        async with self._alone():
             await self._tree.run(self._tree.stage.settle, doing=f"tidy the stage in {self._root}")
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """No group is on its way to its final names meanwhile, urgent or not."""
+        async with self._committing, self._hurrying:
+            yield
 
     def _write(self, group: Sequence[Deposit]) -> bool:
         """In a thread, perhaps beside a commit: see ``write``."""
         raise NotImplementedError
 
-    def _commit(self, group: Sequence[Deposit]) -> tuple[str, Sequence[Placed]]:
-        """In a thread: the group is durable. The name of its manifest, and where the items are."""
+    def _commit(self, group: Sequence[Deposit], urgent: bool) -> tuple[str, Sequence[Placed]]:
+        """In a thread, an urgent group perhaps beside one that is not: the group is durable. The name of its manifest, and
+        where the items are."""
         raise NotImplementedError
 
     def _recover(self) -> Sequence[Placed]:
