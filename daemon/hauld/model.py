@@ -243,7 +243,8 @@ class RemoteFolder:
 @dataclass(frozen=True)
 class Folder:
     """A folder as the state knows it. ``epoch`` is None until first listed; ``directory`` is the store's; ``cursor`` is the
-    source's. ``gone_at`` is set when the origin no longer lists it."""
+    source's. ``gone_at`` is set when the origin no longer lists it; ``newest`` is the highest ordinal that was listed in the
+    epoch, 0 where none was."""
 
     number: int
     account: int
@@ -254,6 +255,7 @@ class Folder:
     gone_at: int | None = None
     last_sync_at: int | None = None
     error: Trouble | None = None
+    newest: int = 0
 
     @property
     def name(self) -> str:

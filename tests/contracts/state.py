@@ -212,11 +212,23 @@ class StateContract:
     async def test_account_totals_tell_folders_items_bytes_and_the_last_comparison(self, scene: Scene, clock: SetClock) -> None:
         empty = await scene.state.account_totals(scene.account)
         assert (empty.folders, empty.items, empty.bytes, empty.last_sync_at) == (2, 0, 0, None)
+        assert empty.inbox_sync_at is None
         await scene.list([1, 2, 3])
         await scene.store([1, 2])
         await scene.state.record_folders(scene.account, [INBOX])
         totals = await scene.state.account_totals(scene.account)
         assert (totals.folders, totals.items, totals.bytes, totals.last_sync_at) == (1, 3, 203, clock.now)
+        assert totals.inbox_sync_at == clock.now
+
+    async def test_how_accounts_are_is_told_and_nothing_else_is_kept_of_it(self, scene: Scene) -> None:
+        jobs = await scene.state.jobs()
+        trouble = Trouble("network", "The server is not reachable.", "Look at the network.", retry_at=5)
+        await scene.state.tell_accounts([("ann", "waiting", trouble), ("bob", "connected", None)])
+        assert [event.data for event in await scene.told("account.state")] == [
+            {"account": "ann", "state": "waiting", "kind": "network", "reason": "The server is not reachable."},
+            {"account": "bob", "state": "connected", "kind": None, "reason": None},
+        ]
+        assert await scene.state.jobs() == jobs
 
     # --- jobs ---
 
@@ -705,6 +717,29 @@ class StateContract:
         assert (inbox.cursor, inbox.last_sync_at) == (b"\x00cursor", now)
         [event] = await scene.told("folder.listed")
         assert (event.folder, event.data["new"], event.data["gone"]) == ("INBOX", 3, 0)
+
+    async def test_how_new_the_newest_item_of_an_epoch_is_is_known_with_its_folder(self, scene: Scene) -> None:
+        async def newest() -> int:
+            return (await scene.state.folders(scene.account))[0].newest
+
+        assert await newest() == 0
+        await scene.list([3, 4_294_967_295, 7])
+        assert await newest() == 4_294_967_295
+        await scene.list([3])
+        assert await newest() == 4_294_967_295, "what went was known once"
+        await scene.list([5, 6], epoch="8")
+        assert await newest() == 6
+        await scene.state.record_page(scene.inbox.number, page([9], "8"), [scene.job.number])
+        await scene.state.record_page(scene.inbox.number, page([], "8"), [scene.job.number])
+        assert await newest() == 9
+
+    async def test_a_page_is_wanted_by_the_jobs_that_are_still_there(self, scene: Scene) -> None:
+        gone = await create(scene.state, scene.account)
+        await scene.list([1])
+        await scene.state.delete_job(gone.number)
+        assert await scene.state.record_page(scene.inbox.number, page([2]), [gone.number, scene.job.number]) == 1
+        assert (await scene.state.counters(scene.job.number)).total == 2
+        assert await scene.state.check() == []
 
     async def test_a_short_listing_is_recorded_whole_or_not_at_all(self, scene: Scene, clock: SetClock) -> None:
         await scene.list([1, 2])
@@ -1523,6 +1558,14 @@ class StateContract:
         assert await scene.state.paths(scene.inbox.number) == {"INBOX/7.1", "INBOX/7.1.f"}
         assert await scene.state.paths(scene.work.number) == {"Work/7.5"}
 
+    async def test_a_path_is_nobodys_when_neither_an_item_nor_a_conflict_has_it(self, scene: Scene) -> None:
+        await scene.list([1, 2])
+        await scene.store([1])
+        await scene.state.record_group(None, [Stored(await scene.number(1), other(1))], ())
+        asked = ["INBOX/7.1", "INBOX/7.1.f", "INBOX/7.2", "Work/7.1"]
+        assert sorted(await scene.state.nobodys(asked)) == ["INBOX/7.2", "Work/7.1"]
+        assert await scene.state.nobodys([]) == []
+
     async def test_a_hash_of_which_half_was_known_is_confirmed_whole(self, scene: Scene) -> None:
         await scene.state.restore("imap", INBOX_PLACE, found([1, 2]))
         await scene.list([1, 2, 3])
@@ -1818,6 +1861,18 @@ class StateContract:
 
         await asyncio.gather(*(store(uid) for uid in numbers), *(refused() for _ in range(10)))
         assert (await scene.state.counters(scene.job.number)).downloaded == 40
+
+    async def test_while_a_transaction_is_open_it_tells_how_long_it_has_not_got_on(self, scene: Scene) -> None:
+        assert scene.state.writing_for() is None
+        task = asyncio.ensure_future(scene.list(range(1, 2001)))
+        seen: list[float] = []
+        while not task.done():
+            if (seconds := scene.state.writing_for()) is not None:
+                seen.append(seconds)
+            await asyncio.sleep(0.0005)
+        assert seen
+        assert 0 <= min(seen) <= max(seen) < 60
+        assert scene.state.writing_for() is None
 
     async def test_a_write_that_is_cancelled_is_whole_or_not_there(self, scene: Scene) -> None:
         await scene.list(range(1, 101))

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from hauld.clock import SystemClock
 from hauld.errors import Transient
 from hauld.model import ItemStatus, Setback, Stored
 from hauld.state.sqlite import SqliteState
+from hauld.state.sqlite.connection import connect
 from hauld.state.sqlite.rescue import mark_of
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -63,6 +64,21 @@ async def test_L9_a_lock_that_is_given_up_in_time_is_only_waited_for(tmp_path: P
         other.execute("ROLLBACK")
         await listing
     assert await scene.pending() == ["7.1"]
+    await state.close()
+
+
+async def test_R6_how_long_the_writer_has_not_got_on_is_told_until_its_transaction_ends(tmp_path: Path) -> None:
+    state = SqliteState(tmp_path / "haul.db", SetClock(), patience=60)
+    await state.start()
+    scene = await Scene.set(state)
+    with closing(sqlite3.connect(tmp_path / "haul.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(scene.list([1, 2]))
+        while (state.writing_for() or 0.0) < 0.1:
+            await asyncio.sleep(0.01)  # time is what is told
+        other.execute("ROLLBACK")
+    await writing
+    assert state.writing_for() is None
     await state.close()
 
 
@@ -124,6 +140,45 @@ async def test_a_job_that_cannot_be_deleted_whole_is_there_whole(tmp_path: Path,
     assert await state.check() == []
     assert len(await state.delete_job(scene.job.number, purge=True)) == 500
     assert await state.check() == []
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open no file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, before[1]))
+    opened: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+async def test_L8_a_database_that_cannot_be_opened_for_want_of_descriptors_is_no_trouble_of_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "haul.db"
+    state = SqliteState(path, SetClock())
+    await state.start()
+    await state.close()
+    with no_more_files(), pytest.raises(Transient, match=r"haul\.db") as refused:
+        await state.start()
+    assert refused.value.kind == "files"
+    with no_more_files(), pytest.raises(Transient, match=r"haul\.db") as refused:
+        async with connect(path, "mode=rw", patience=0.05):
+            pass
+    assert refused.value.kind == "files"
+    with pytest.raises(Transient) as refused:
+        async with connect(tmp_path / "nowhere" / "haul.db", "mode=rw", patience=0.05):
+            pass
+    assert refused.value.kind == "disk"
+    await state.start()
+    assert await state.check() == []
+    await state.close()
 
 
 async def test_a_mistake_of_ours_is_not_called_trouble_and_takes_everything_back(state: SqliteState) -> None:

@@ -43,12 +43,13 @@ from hauld.model import (
 
 @dataclass(frozen=True)
 class AccountTotals:
-    """What the ledger holds of one account."""
+    """What the ledger holds of one account. ``inbox_sync_at`` is when its inbox was last compared with the origin."""
 
     folders: int
     items: int
     bytes: int
     last_sync_at: int | None
+    inbox_sync_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class State(Protocol):
         them count them skipped. The number of rows changed."""
         ...
 
+    def writing_for(self) -> float | None:
+        """Seconds since the transaction at hand began, or last got on; None while there is none. For a watchdog."""
+        ...
+
     async def save_copy(self, keep: int = 7) -> Path | None:
         """A copy of the ledger beside it, durable under its final name, unless nothing that files cannot tell has changed since
         the last of today; only the newest ``keep`` days stay. Where it is. Waits for no writer, and none waits for it."""
@@ -111,6 +116,11 @@ class State(Protocol):
         ...
 
     async def account_totals(self, account: int) -> AccountTotals: ...
+
+    async def tell_accounts(self, how: Sequence[tuple[str, str, Trouble | None]]) -> None:
+        """Events (``account.state``: account, state, kind, reason), one for each name with how that account is now and why. They
+        are all that is kept of it."""
+        ...
 
     # --- jobs ---
 
@@ -198,8 +208,9 @@ class State(Protocol):
 
     async def record_page(self, folder: int, page: Page, jobs: Sequence[int], dates: Dates = ANY_DATE) -> int:
         """Add what is new as ``pending`` (or ``skipped`` with its reason), want everything on the page that lies within
-        ``dates`` for ``jobs``, and remember what was named. An item that is listed again after ``removed_at`` loses it. The
-        number of new items. ``StaleCursor`` when the page's epoch is not the folder's."""
+        ``dates`` for those of ``jobs`` that are still there, and remember what was named, and how new it is. An item that is
+        listed again after ``removed_at`` loses it. The number of new items. ``StaleCursor`` when the page's epoch is not the
+        folder's."""
         ...
 
     async def finish_listing(self, folder: int, page: Page) -> int:
@@ -288,6 +299,10 @@ class State(Protocol):
 
     async def paths(self, folder: int) -> Set[str]:
         """The paths of all that is stored of the folder, those of conflicts included."""
+        ...
+
+    async def nobodys(self, paths: Sequence[str]) -> Sequence[str]:
+        """Those of these paths that no stored item has, and no conflict. Looks at every row of the ledger: pass many at once."""
         ...
 
     async def confirm(self, items: Sequence[tuple[int, str]]) -> None:

@@ -4,9 +4,10 @@ beside them, and told."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from hauld.model import Stored
-from hauld.state.sqlite.connection import Connection, Value
+from hauld.state.sqlite.connection import Connection, Statements, Value
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
 
@@ -19,17 +20,25 @@ class Conflicts(Part):
     async def _keep_conflicts(self, write: Connection, job: int | None, now: int, twins: Sequence[Stored] = ()) -> None:
         """Compare what came for items that are stored by now: the results at hand, these twins, and what else the transaction
         has put among the candidates."""
-        if twins:
-            await write.many(SQL["put_twin"], map(_twin_columns, twins))
-        await write.run(SQL["find_candidates"])
-        if await write.one(SQL["any_candidate"]) is None:
-            return
+        if await write.at_once(partial(find_candidates, twins)):
+            await self._compare_candidates(write, job, now)
+
+    async def _compare_candidates(self, write: Connection, job: int | None, now: int) -> None:
+        """What is other than what the item has is kept, and told."""
         for new in await write.all(SQL["keep_conflicts"], now=now):
             other: dict[str, Value] = {"item": new["item"], "sha256": new["sha256"], "path": new["path"]}
             await self._tell_by(write, SQL["tell_conflict"], job=job, now=now, **other)
         await write.run(SQL["settle_conflicts"])
         await write.run(SQL["forget_given_up"])
         await write.run(SQL["clear_candidates"])
+
+
+def find_candidates(twins: Sequence[Stored], write: Statements) -> bool:
+    """Whether there is anything to compare."""
+    if twins:
+        write.many(SQL["put_twin"], map(_twin_columns, twins))
+    write.run(SQL["find_candidates"])
+    return bool(write.all(SQL["any_candidate"]))
 
 
 def _twin_columns(twin: Stored) -> tuple[Value, ...]:

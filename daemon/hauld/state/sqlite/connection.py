@@ -1,5 +1,5 @@
 """One SQLite connection on a thread of its own. Every statement is one hop to that thread and back, so what belongs together
-goes in one: a batch through ``many``, a result whole through ``all``.
+goes in one: a batch through ``many``, a result whole through ``all``, several statements through ``at_once``.
 
 What SQLite raises leaves here as what to do next: ``Transient`` when the database is locked or the disk is in trouble,
 ``Fatal`` when the file is damaged. Anything else is a mistake of ours and stays what it is.
@@ -8,18 +8,21 @@ What SQLite raises leaves here as what to do next: ``Transient`` when the databa
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
 
-from hauld.errors import Fatal, HaulError, Transient
+from hauld.errors import Fatal, HaulError, Transient, out_of_files
 
 Value: TypeAlias = str | int | bytes | None
+R = TypeVar("R")
 
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DISK = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
@@ -43,12 +46,13 @@ class Damaged(Fatal):
 
 class Connection:
     """Statements of one connection. Without a transaction each statement is one. ``when_damaged`` is called with what SQLite
-    says when a statement meets damage in the file."""
+    says when a statement meets damage in the file. ``moved_at`` is when the last one ended, by the monotonic clock."""
 
     def __init__(self, path: Path, raw: aiosqlite.Connection, when_damaged: Callable[[str], None] | None = None) -> None:
         self._path = path
         self._raw = raw
         self._when_damaged = when_damaged
+        self.moved_at = time.monotonic()
 
     async def all(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
         """Every row of the result."""
@@ -74,6 +78,13 @@ class Connection:
         """Several statements at once."""
         with self._translated():
             await self._raw.executescript(sql)
+
+    async def at_once(self, work: Callable[[Statements], R]) -> R:
+        """What ``work`` returns, which is called in the connection's thread: many short statements in one hop. While the loop
+        is busy each hop costs more than they do."""
+        with self._translated():
+            done: R = await self._raw._execute(lambda: work(Statements(self._raw._conn)))  # type: ignore[no-untyped-call]
+            return done
 
     async def all_long(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
         """Every row of a result that takes long: it is broken off when the caller is cancelled."""
@@ -107,6 +118,27 @@ class Connection:
             if self._when_damaged is not None:
                 self._when_damaged(damaged.finding)
             raise
+        finally:
+            self.moved_at = time.monotonic()
+
+
+class Statements:
+    """The statements of a connection, for ``Connection.at_once``; what SQLite raises is translated there."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+
+    def all(self, sql: str, **parameters: Value) -> Sequence[sqlite3.Row]:
+        """Every row of the result."""
+        return self._raw.execute(sql, parameters).fetchall()
+
+    def run(self, sql: str, **parameters: Value) -> int:
+        """How many rows the statement changed."""
+        return self._raw.execute(sql, parameters).rowcount
+
+    def many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """The statement once for each of the rows."""
+        self._raw.executemany(sql, rows)
 
 
 @asynccontextmanager
@@ -151,9 +183,20 @@ def translation(error: sqlite3.DatabaseError, path: Path) -> HaulError | None:
             hint=f"See which one has it: fuser -v {path}",
         )
     if code in DISK:
-        return Transient(
+        trouble = f"The state {path} cannot be read or written: {error}."
+        unopened = no_file_can_be_opened(path, trouble) if code == sqlite3.SQLITE_CANTOPEN else None
+        return unopened or Transient(
             "disk",
-            f"The state {path} cannot be read or written: {error}.",
+            trouble,
             hint="See whether its disk is full, read-only or failing, and who owns the file.",
         )
     return Damaged(path, str(error)) if code in DAMAGED else None
+
+
+def no_file_can_be_opened(path: Path, trouble: str) -> Transient | None:
+    """The error for that, where it is so now: SQLite tells that it could not open a file, and not why."""
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return out_of_files(error, trouble)
+    return None

@@ -45,6 +45,7 @@ class Database:
         self._reader: Connection | None = None
         self._listeners: list[Callable[[], None]] = []
         self._told = False
+        self._began: float | None = None
 
     async def open(self, now: int) -> None:
         """Lock, see that it is sound, migrate, and be ready to read and write."""
@@ -109,11 +110,20 @@ class Database:
         async with self._turn:
             assert self._writer is not None, "the state is not open"
             self._told = False
+            self._began = time.monotonic()
             try:
                 async with self._writer.transaction():
                     yield self._writer
             finally:
+                self._began = None
                 self._call_listeners()
+
+    def writing_for(self) -> float | None:
+        """Seconds since the transaction at hand began, or its last statement ended. A disk that is slow holds up statements,
+        so that what takes many of them is not taken for stuck; a lock that another has ends after ``patience``."""
+        if self._began is None or self._writer is None:
+            return None
+        return time.monotonic() - max(self._began, self._writer.moved_at)
 
     def told(self) -> None:
         """The transaction at hand has written events."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from hauld.errors import Refused
 from hauld.model import ItemStatus, PendingItem, Placed, Setback, Stored
 from hauld.state.base import Committed
-from hauld.state.sqlite.conflicts import Conflicts
-from hauld.state.sqlite.connection import Connection, Value
+from hauld.state.sqlite.conflicts import Conflicts, find_candidates
+from hauld.state.sqlite.connection import Connection, Statements, Value
 from hauld.state.sqlite.part import NAMED
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import pack, pack_flags, pending_of, text
@@ -32,28 +34,15 @@ class Downloads(Conflicts):
     async def record_group(self, job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback]) -> Committed:
         now = self._clock.now_ms()
         async with self._database.writing() as write:
-            await write.run(SQL["clear_results"])
-            await write.many(SQL["put_stored"], map(_stored_columns, stored))  # of two for one item, the first
-            await write.many(SQL["put_setback"], map(_setback_columns, setbacks))
-            await write.run(SQL["judge_results"])
-            refused = await write.all(SQL["refused_results"])
-            completed = await self._complete(write, job, now) if stored else 0
-            await self._tell_by(write, SQL["tell_stored"], job=job, named=NAMED, now=now)
-            await self._keep_conflicts(write, job, now, twins=list(_twins(stored)))
+            recorded = await write.at_once(partial(_record, job, stored, setbacks, now))
+            if recorded.told:
+                self._database.told()
+            if recorded.doubtful:
+                await self._compare_candidates(write, job, now)
             if setbacks:
                 await write.run(SQL["set_back_items"], now=now)
                 await self._tell_by(write, SQL["tell_failed"], job=job, named=NAMED, now=now)
-        return Committed(completed, tuple(row["item"] for row in refused))
-
-    async def _complete(self, write: Connection, job: int | None, now: int) -> int:
-        """What the group has stored is stored, counted, and claimed for the job. The triggers would do it row by row."""
-        await write.run(SQL["count_by_hand"], by_hand=True)
-        completed = await write.run(SQL["complete_items"], now=now)
-        await write.run(SQL["count_stored"])
-        await write.run(SQL["count_claims"], job=job)
-        await write.run(SQL["claim_for_job"], job=job)
-        await write.run(SQL["count_by_hand"], by_hand=False)
-        return completed
+        return recorded.committed
 
     async def adopt(self, placed: Sequence[Placed]) -> int:
         now = self._clock.now_ms()
@@ -73,6 +62,38 @@ class Downloads(Conflicts):
             if chosen is not None:
                 await _check_failed(write, job, chosen)
             return await write.run(SQL["retry_failed"], job=job, before=before, items=chosen, now=self._clock.now_ms())
+
+
+class _Recorded(NamedTuple):
+    """What was done; whether there are events of it, and other bytes to be compared."""
+
+    committed: Committed
+    told: bool
+    doubtful: bool
+
+
+def _record(job: int | None, stored: Sequence[Stored], setbacks: Sequence[Setback], now: int, write: Statements) -> _Recorded:
+    """What the group has stored is stored; what it has not is among the results."""
+    write.run(SQL["clear_results"])
+    write.many(SQL["put_stored"], map(_stored_columns, stored))  # of two for one item, the first
+    write.many(SQL["put_setback"], map(_setback_columns, setbacks))
+    write.run(SQL["judge_results"])
+    refused = write.all(SQL["refused_results"])
+    completed = _complete(write, job, now) if stored else 0
+    told = write.run(SQL["tell_stored"], job=job, named=NAMED, now=now) > 0
+    doubtful = find_candidates(list(_twins(stored)), write)
+    return _Recorded(Committed(completed, tuple(row["item"] for row in refused)), told, doubtful)
+
+
+def _complete(write: Statements, job: int | None, now: int) -> int:
+    """What the group has stored is stored, counted, and claimed for the job. The triggers would do it row by row."""
+    write.run(SQL["count_by_hand"], by_hand=True)
+    completed = write.run(SQL["complete_items"], now=now)
+    write.run(SQL["count_stored"])
+    write.run(SQL["count_claims"], job=job)
+    write.run(SQL["claim_for_job"], job=job)
+    write.run(SQL["count_by_hand"], by_hand=False)
+    return completed
 
 
 async def _check_failed(write: Connection, job: int, items: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hauld.model import Event
+from hauld.model import Event, Trouble
 from hauld.state.sqlite.part import EVENTS, Part
-from hauld.state.sqlite.rows import event_of
+from hauld.state.sqlite.rows import event_of, reason_of
 
 
 class Events(Part):
@@ -29,6 +29,11 @@ class Events(Part):
         row = await self._database.reader.one(EVENTS["event_span"])
         assert row is not None, "a SELECT of one row gives it"
         return row["oldest"], row["newest"]
+
+    async def tell_accounts(self, how: Sequence[tuple[str, str, Trouble | None]]) -> None:
+        async with self._database.writing() as write:
+            for name, state, trouble in how:
+                await self._tell(write, "account.state", {"account": name, "state": state, **reason_of(trouble)})
 
     async def prune_events(self, before: int, keep: int) -> int:
         async with self._database.writing() as write:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from hauld.errors import Refused, StaleCursor
 from hauld.model import ANY_DATE, Dates, Folder, Page, RemoteFolder, RemoteItem, Trouble
 from hauld.state.base import Preview
-from hauld.state.sqlite.connection import Connection, Value
+from hauld.state.sqlite.connection import Connection, Statements, Value
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.rows import fetching_order, folder_of, pack, pack_flags, pack_trouble, text
@@ -87,20 +88,8 @@ class Folders(Part):
             return await self._record_page(write, folder, page, jobs, dates)
 
     async def _record_page(self, write: Connection, folder: int, page: Page, jobs: Sequence[int], dates: Dates) -> int:
-        here: dict[str, Value] = {"folder": folder, "epoch": page.epoch}
-        now = self._clock.now_ms()
         await _check_epoch(write, folder, page.epoch)
-        await write.run(SQL["clear_page"])
-        await write.many(SQL["put_on_page"], map(_item_columns, page.items))
-        new = await write.run(SQL["add_items"], **here, now=now)
-        await write.run(SQL["find_page"], **here)
-        if new < len(page.items):
-            for statement in ("refresh_items", "revive_items", "exclude_items"):
-                await write.run(SQL[statement], now=now)
-        await write.run(SQL["want_page"], jobs=pack(list(jobs)), since=dates.since, before=dates.before)
-        await write.run(SQL["name_page"], folder=folder)
-        await write.run(SQL["count_page"], folder=folder, new=new)
-        return new
+        return await write.at_once(partial(_record_page, folder, page, jobs, dates, self._clock.now_ms()))
 
     async def finish_listing(self, folder: int, page: Page) -> int:
         async with self._database.writing() as write:
@@ -155,6 +144,23 @@ class Folders(Part):
                 row = await connection.one(SQL["preview_keys"], **here, keys=pack(list(keys)))
         assert row is not None, "sums give a row"
         return Preview(row["items"], row["bytes"], row["stored"])
+
+
+def _record_page(folder: int, page: Page, jobs: Sequence[int], dates: Dates, now: int, write: Statements) -> int:
+    """The page is in the folder's epoch. The number of new items."""
+    here: dict[str, Value] = {"folder": folder, "epoch": page.epoch}
+    write.run(SQL["clear_page"])
+    write.many(SQL["put_on_page"], map(_item_columns, page.items))
+    new = write.run(SQL["add_items"], **here, now=now)
+    write.run(SQL["find_page"], **here)
+    if new < len(page.items):
+        for statement in ("refresh_items", "revive_items", "exclude_items"):
+            write.run(SQL[statement], now=now)
+    write.run(SQL["want_page"], jobs=pack(list(jobs)), since=dates.since, before=dates.before)
+    write.run(SQL["name_page"], folder=folder)
+    write.run(SQL["set_newest"], folder=folder)
+    write.run(SQL["count_page"], folder=folder, new=new)
+    return new
 
 
 async def _folder(connection: Connection, number: int) -> Folder:

@@ -37,7 +37,7 @@ UPDATE folders SET error = :error WHERE number = :folder;
 
 -- open_epoch --
 -- The folder's keys mean something new: no cursor leads there.
-UPDATE folders SET epoch = :epoch, cursor = NULL WHERE number = :folder;
+UPDATE folders SET epoch = :epoch, cursor = NULL, newest = 0 WHERE number = :folder;
 
 -- skip_unstored --
 -- What goes with an epoch, or with a folder, and was never stored will not come any more.
@@ -132,12 +132,19 @@ FROM page
 WHERE items.number = page.item AND page.skip IS NOT NULL AND items.status = 'pending';
 
 -- want_page --
--- The jobs want everything on the page that lies within the dates; what has no date lies within no bound.
+-- The jobs that are still there want everything on the page that lies within the dates; what has no date lies within no bound.
 INSERT INTO wants (item, job, folder, outcome)
-SELECT items.number, jobs.value, items.folder, items.status
-FROM page CROSS JOIN items ON items.number = page.item CROSS JOIN json_each(:jobs) AS jobs
+SELECT items.number, jobs.number, items.folder, items.status
+FROM json_each(:jobs) AS given
+CROSS JOIN jobs ON jobs.number = given.value AND jobs.forgotten = 0
+CROSS JOIN page
+CROSS JOIN items ON items.number = page.item
 WHERE (:since IS NULL OR items.date >= :since) AND (:before IS NULL OR items.date < :before)
 ON CONFLICT (item, job) DO NOTHING;
+
+-- set_newest --
+-- Nothing that was listed so far is newer than what is on the page, or than what was.
+UPDATE folders SET newest = max(newest, coalesce((SELECT max(ordinal) FROM page), 0)) WHERE number = :folder;
 
 -- name_page --
 -- What is on the page has been named.

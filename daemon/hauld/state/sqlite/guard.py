@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from haulapi.faults import Exit
-from hauld.errors import Fatal, Transient
+from hauld.errors import Fatal, Transient, out_of_files
 from hauld.state.sqlite.connection import Connection, Damaged, connect
 from hauld.state.sqlite.queries import load
 from hauld.state.sqlite.schema import refuse_foreign
@@ -75,13 +75,14 @@ def make(path: Path) -> None:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Trouble with the file is trouble with the disk."""
+    """Trouble with the file is trouble with the disk, unless no file at all can be opened."""
     try:
         yield
     except OSError as error:
-        raise Transient(
+        trouble = f"{path} cannot be opened: {error.strerror}."
+        raise out_of_files(error, trouble) or Transient(
             "disk",
-            f"{path} cannot be opened: {error.strerror}.",
+            trouble,
             hint="See whether its directory belongs to the user that hauld runs as, and whether the disk is full or read-only.",
         ) from error
 

@@ -14,7 +14,7 @@ from hauld.model import Counters, Job, JobStatus, Phase, Strategy, Trouble, chec
 from hauld.state.sqlite.connection import Connection
 from hauld.state.sqlite.part import Part
 from hauld.state.sqlite.queries import load
-from hauld.state.sqlite.rows import counters_of, job_of, pack_strategy, pack_trouble, text
+from hauld.state.sqlite.rows import counters_of, job_of, pack_strategy, pack_trouble, reason_of, text
 
 SQL = load("jobs.sql")
 ALPHABET = string.ascii_lowercase + string.digits
@@ -131,7 +131,7 @@ class Jobs(Part):
             if (phase, error) == (before.phase, before.error):
                 return
             await write.run(SQL["set_phase"], number=job, phase=phase, error=pack_trouble(error), now=now)
-            await self._tell(write, "job.phase", {"phase": phase, **_reason(error)}, job=before.id)
+            await self._tell(write, "job.phase", {"phase": phase, **reason_of(error)}, job=before.id)
 
     async def delete_job(self, job: int, *, purge: bool = False) -> Sequence[str]:
         purged, paths = 0, list[str]()
@@ -177,7 +177,7 @@ class Jobs(Part):
         return await _counters(self._database.reader, job)
 
     async def _tell_status(self, write: Connection, before: JobStatus | None, job: Job) -> None:
-        data = {"from": before, "to": job.status, "phase": job.phase, **_reason(job.error)}
+        data = {"from": before, "to": job.status, "phase": job.phase, **reason_of(job.error)}
         await self._tell(write, "job.status", data, job=job.id)
 
 
@@ -198,10 +198,6 @@ def _since(error: Trouble | None, before: Trouble | None, now: int) -> Trouble |
     if error is None or error.since is not None:
         return error
     return replace(error, since=before.since if before is not None and before.kind == error.kind else now)
-
-
-def _reason(error: Trouble | None) -> dict[str, object]:
-    return {"kind": None, "reason": None} if error is None else {"kind": error.kind, "reason": error.message}
 
 
 def _number(row: sqlite3.Row | None) -> int:

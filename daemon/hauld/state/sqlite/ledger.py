@@ -30,6 +30,9 @@ class SqliteState(Jobs, Folders, Downloads, Verifying, Restoring, Remapping, Loo
         await self._database.look_through()
         await self.clear_forgotten()
 
+    def writing_for(self) -> float | None:
+        return self._database.writing_for()
+
     async def close(self) -> None:
         self._closing = True
         await self._database.close()

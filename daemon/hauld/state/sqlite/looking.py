@@ -24,7 +24,7 @@ class Looking(Part):
     async def account_totals(self, account: int) -> AccountTotals:
         row = await self._database.reader.one(SQL["account_totals"], account=account)
         assert row is not None, "sums give a row"
-        return AccountTotals(row["folders"], row["items"], row["bytes"], row["last_sync_at"])
+        return AccountTotals(row["folders"], row["items"], row["bytes"], row["last_sync_at"], row["inbox_sync_at"])
 
     async def folder_progress(self, *, job: int | None = None, account: int | None = None) -> Sequence[FolderProgress]:
         if job is not None:

@@ -79,6 +79,7 @@ def folder_of(row: sqlite3.Row) -> Folder:
         gone_at=row["gone_at"],
         last_sync_at=row["last_sync_at"],
         error=trouble_of(row["error"]),
+        newest=row["newest"],
     )
 
 
@@ -147,6 +148,11 @@ def event_of(row: sqlite3.Row) -> Event:
 
 def trouble_of(column: str | None) -> Trouble | None:
     return None if column is None else Trouble(**json.loads(column))
+
+
+def reason_of(error: Trouble | None) -> dict[str, object]:
+    """Why, as an event tells it."""
+    return {"kind": None, "reason": None} if error is None else {"kind": error.kind, "reason": error.message}
 
 
 def pack(value: Any) -> str:

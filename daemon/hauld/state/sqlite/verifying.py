@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
+import msgspec
+
 from hauld.model import ItemStatus, Setback, StoredItem
 from hauld.state.sqlite.connection import Value
 from hauld.state.sqlite.downloads import SQL as DOWNLOADS
@@ -24,6 +26,11 @@ class Verifying(Part):
     async def paths(self, folder: int) -> Set[str]:
         async with self._database.snapshot() as connection:  # nobody who looks is to wait until all of it was read
             return {row["path"] for row in await connection.all(SQL["paths_of_folder"], folder=folder)}
+
+    async def nobodys(self, paths: Sequence[str]) -> Sequence[str]:
+        asked = msgspec.json.encode(paths).decode()
+        async with self._database.snapshot() as connection:
+            return [row["path"] for row in await connection.all(SQL["nobodys"], paths=asked)]
 
     async def confirm(self, items: Sequence[tuple[int, str]]) -> None:
         async with self._database.writing() as write:

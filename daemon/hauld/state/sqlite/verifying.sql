@@ -15,6 +15,15 @@ SELECT local_path AS path FROM items INDEXED BY items_stored WHERE folder = :fol
 UNION ALL
 SELECT conflicts.path FROM conflicts CROSS JOIN items ON items.number = conflicts.item WHERE items.folder = :folder;
 
+-- nobodys --
+-- Which of these paths nothing that is stored has.
+WITH asked AS MATERIALIZED (SELECT value AS path FROM json_each(:paths))
+SELECT path FROM asked
+EXCEPT
+SELECT local_path FROM items WHERE status = 'completed' AND local_path IN (SELECT path FROM asked)
+EXCEPT
+SELECT path FROM conflicts WHERE path IN (SELECT path FROM asked);
+
 -- confirm --
 -- The whole hash of an item of which the first half was known.
 UPDATE items SET sha256 = ?2
