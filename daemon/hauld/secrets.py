@@ -37,9 +37,6 @@ PATIENCE = 10.0
 LARGEST_SECRET = 8192
 """Bytes; OAuth tokens are the longest secrets and stay below half of it."""
 
-LONGEST_COMPLAINT = 200
-"""Characters of what a failed command wrote to its standard error that are told."""
-
 LINGER = 0.5
 """Seconds for what a command printed to arrive after its end."""
 
@@ -169,10 +166,10 @@ async def _output_of(command: tuple[str, ...], what: str, account: str, patience
     """What the command printed, once it ended well. No shell, nothing to read, a session of its own: it cannot ask on the
     terminal, and it is killed together with what it started."""
     name = f"The {what} command of account {account}, {printable(command[0])},"
-    advice = "Run the command by hand as the user that hauld runs as."
+    advice = "Run it by hand as the user that hauld runs as: what it complains of is not shown here: it may hold the secret."
     try:
         transport, output = await asyncio.get_running_loop().subprocess_exec(
-            _Output, *command, stdin=subprocess.DEVNULL, start_new_session=True
+            _Output, *command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
     except OSError as error:
         trouble = f"{name} could not be started: {error.strerror}."
@@ -188,11 +185,11 @@ async def _output_of(command: tuple[str, ...], what: str, account: str, patience
         raise _attention(f"{name} printed more than {LARGEST_SECRET} bytes, which is no password.", advice)
     status = transport.get_returncode()
     if status is None or status < 0:
-        raise _attention(f"{name} was ended by a signal{output.complaint()}.", advice)
+        raise _attention(f"{name} was ended by a signal.", advice)
     if status == os.EX_TEMPFAIL:
-        raise _for_now(what, f"{name} said that it cannot just now, by exit status {status}{output.complaint()}.", advice)
+        raise _for_now(what, f"{name} said that it cannot just now, by exit status {status}.", advice)
     if status > 0:
-        raise _attention(f"{name} failed with exit status {status}{output.complaint()}.", advice)
+        raise _attention(f"{name} failed with exit status {status}.", advice)
     return bytes(output.printed)
 
 
@@ -206,14 +203,10 @@ class _Output(asyncio.SubprocessProtocol):
 
     def __init__(self) -> None:
         self.printed = bytearray()
-        self.complained = bytearray()
         self.exited = asyncio.Event()
         self.complete = asyncio.Event()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self.complained = (self.complained + data)[-LARGEST_SECRET:]
-            return
         self.printed += data[: LARGEST_SECRET + 1 - len(self.printed)]
         if self.overflowed:
             self.complete.set()
@@ -230,14 +223,6 @@ class _Output(asyncio.SubprocessProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.complete.set()
-
-    def complaint(self) -> str:
-        """The last line of the standard error, in brackets; nothing when any of it repeats a word of what was printed."""
-        text = self.complained.decode(errors="replace").strip()
-        said = self.printed.decode(errors="replace").split()
-        if not text or any(word in text for word in said):
-            return ""
-        return f" ({printable(text.splitlines()[-1][-LONGEST_COMPLAINT:])})"
 
 
 async def _end(transport: asyncio.SubprocessTransport, output: _Output) -> None:
@@ -299,16 +284,16 @@ def _with_keyring(settings: KeyringConfig, place: str, use: Callable[[KeyringBac
     import keyring
     from keyring.core import load_keyring
 
-    failure = None
+    failure: HaulError = _attention(f"{place} is not there: this machine offers none that keeps anything.", KEYRING_ADVICE)
     try:
         backend = load_keyring(settings.backend) if settings.backend else keyring.get_keyring()
         if not type(backend).__module__.startswith(("keyring.backends.null", "keyring.backends.fail")):
             return use(backend)
     except Exception as error:
-        failure = type(error).__name__
-    if failure is None:
-        raise _attention(f"{place} is not there: this machine offers none that keeps anything.", KEYRING_ADVICE)
-    raise _attention(f"{place} cannot be used: {failure}.", KEYRING_ADVICE)
+        trouble = f"{place} cannot be used: {type(error).__name__}."
+        out = out_of_files(error, trouble) if isinstance(error, OSError) else None
+        failure = out or _attention(trouble, KEYRING_ADVICE)
+    raise failure  # out here, where it has no cause: a keyring's own words may hold anything
 
 
 # --- waiting -------------------------------------------------------------------------------------------------------

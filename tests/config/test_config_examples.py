@@ -1,4 +1,4 @@
-"""The examples in ``config/accounts.d``: each can be pasted into a configuration as it is."""
+"""The examples in ``config/accounts.d``: each can be taken as it is."""
 
 from __future__ import annotations
 
@@ -27,12 +27,19 @@ def test_an_example_is_one_account_that_hauld_can_use(tmp_path, example):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: each.stem)
 def test_an_example_says_first_what_to_do_with_it(example):
-    assert "Paste this into haul.toml" in example.read_text().splitlines()[0]
+    first = example.read_text().splitlines()[0]
+    assert "Copy this into accounts.d/ beside haul.toml" in first
+    assert first.endswith("haulctl reload")
 
 
-def test_all_examples_go_into_one_file_after_the_sample(tmp_path):
+def test_all_examples_go_beside_the_sample_and_into_it(tmp_path):
     texts = [path.read_text() for path in (CONFIG / "haul.toml", *EXAMPLES)]
-    assert len(load(write_config(tmp_path, "\n".join(texts)), SURROUNDINGS).accounts) == len(EXAMPLES) >= 4
+    in_one = load(write_config(tmp_path, "\n".join(texts)), SURROUNDINGS).accounts
+    assert len(in_one) == len(EXAMPLES) >= 4
+    (tmp_path / "accounts.d").mkdir(mode=0o755)
+    for example in EXAMPLES:
+        (tmp_path / "accounts.d" / example.name).write_bytes(example.read_bytes())
+    assert load(write_config(tmp_path, texts[0]), SURROUNDINGS).accounts == in_one
 
 
 def offers(example: Path) -> list[str]:

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hauld.config import SECRET_SOURCES, Config, KeyringConfig, known_keys, load
+from hauld.config import Config, KeyringConfig, known_keys, load
+from hauld.config.keys import SECRET_SOURCES
+from hauld.model import Strategy
 from support.configs import make_account, write_config
 
 SAMPLE = (Path(__file__).parents[2] / "config" / "haul.toml").read_text()
-EXAMPLES = {*SECRET_SOURCES, "group", "ca_file", "client_cert", "client_key", "token_command"}
+MIRRORS = {"since": "date-range", "before": "date-range", "from": "search", "to": "search", "subject": "search"}
+"""Keys of a mirror, and the kind that takes them."""
+EXAMPLES = {*SECRET_SOURCES, *MIRRORS, "group", "ca_file", "client_cert", "client_key", "token_command", "mirror"}
 """Keys without a default: the sample shows what they look like."""
 SURROUNDINGS = {"HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/1000"}
 
@@ -34,7 +38,8 @@ def test_the_sample_as_it_is_changes_nothing(tmp_path):
 def test_the_defaults_the_sample_shows_are_the_real_ones(tmp_path):
     config = read(tmp_path, switched_on(without=EXAMPLES))
     assert replace(config, accounts={}) == read(tmp_path, "")
-    assert config.accounts == {"work": make_account(keyring=KeyringConfig())}
+    # the table of a mirror declares one
+    assert config.accounts == {"work": make_account(keyring=KeyringConfig(), mirror=Strategy())}
 
 
 @pytest.mark.parametrize("key", sorted(EXAMPLES))
@@ -43,8 +48,13 @@ def test_the_examples_of_the_sample_can_be_used(tmp_path, key):
     text = switched_on(without=EXAMPLES - {key} - needed)
     if key == "token_command":
         text = text.replace('auth = "password"', 'auth = "xoauth2"')
+    if key == "mirror":
+        text = text[: text.index("[accounts.work.mirror]")]
+    text = text.replace('kind = "full"', f'kind = "{MIRRORS.get(key, "full")}"')
     config = read(tmp_path, text)
-    assert getattr(config.store if key == "group" else config.accounts["work"], key)
+    account = config.accounts["work"]
+    where = config.store if key == "group" else account.mirror if key in MIRRORS else account
+    assert getattr(where, {"from": "sender"}.get(key, key))
 
 
 def test_the_sample_names_every_key():
@@ -58,4 +68,4 @@ def test_the_sample_names_every_key():
             shown.update(
                 f"{table}.{match[1]}.{inner}" for inner in re.findall(r"(\w+) =", match[2]) if match[2].startswith("{")
             )
-    assert shown - {"accounts.*.keyring"} == set(known_keys())
+    assert shown - {"accounts.*.keyring", "accounts.*.mirror"} == set(known_keys())

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hauld.config import ConfigurationError, KeyringConfig, Schedule, load, missing_here, parse_duration, parse_size
+from hauld.config import ConfigurationError, KeyringConfig, load, missing_here
+from hauld.config.forms import parse_duration, parse_size
+from hauld.config.keys import Schedule
 from support.configs import ACCOUNT, make_account, write_config
 
 HOME = {"HOME": "/home/me"}
@@ -136,7 +138,6 @@ def test_a_wrong_value_of_an_account_is_answered_with_what_to_write(tmp_path, li
     ("line", "key"),
     [
         ("source = 'http'", "source"),
-        ("mirror = 'full'", "mirror"),
         ("on_remote_delete = 'delete'", "on_remote_delete"),
     ],
 )

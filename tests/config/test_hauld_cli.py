@@ -234,6 +234,29 @@ def test_a_mistake_of_ours_in_the_daemon_is_told_in_its_log_with_a_traceback():
     assert "LookupError: odd" in entry["traceback"]
 
 
+def test_R6_a_task_that_never_ends_does_not_keep_a_daemon_that_has_ended():
+    program = """
+import asyncio
+from hauld.cli import carry_out
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def daemon():
+    daemon.deaf = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+
+carry_out(daemon())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert ended.returncode == Exit.FAILURE
+    assert "Something does not end" in ended.stderr
+
+
 def test_an_error_that_was_foreseen_is_left_to_be_told_as_a_sentence():
     async def full() -> None:
         raise Fatal("disk", "The disk is full.")

@@ -1,4 +1,4 @@
-"""Logs: readable on a terminal, JSON elsewhere, and never in the way (L20)."""
+"""Logs: readable on a terminal, fields in the journal, JSON elsewhere, and never in the way (L20)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 import logging
 import os
 import select
+import socket
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hauld.journal import LONGEST_FIELD, entry
 from hauld.logs import LONGEST_TEXT, QUEUE_LINES, JsonLines, PatientHandler, ReadableLines, configure, printable
 
 log = logging.getLogger("hauld.test")
@@ -115,6 +119,138 @@ def test_what_json_cannot_say_is_said_as_text():
 def test_a_long_text_is_cut():
     entry = json.loads(JsonLines().format(record("x" * 100_000)))
     assert entry["message"] == "x" * LONGEST_TEXT + "…"
+
+
+# --- the journal ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket that the journal listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "journal"))
+        listening.settimeout(10)
+        yield listening
+
+
+@pytest.fixture
+def stderr(pipe, monkeypatch) -> io.TextIOWrapper:
+    """Standard error as systemd connects it with the journal."""
+    _, stream = pipe
+    found = os.fstat(stream.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    return stream
+
+
+def fields(data: bytes) -> dict[str, str]:
+    """What an entry says, read as the journal reads it."""
+    found: dict[str, str] = {}
+    while data:
+        line, _, data = data.partition(b"\n")
+        name, plain, value = line.partition(b"=")
+        if not plain:
+            (size,) = struct.unpack_from("<Q", data)
+            value, data = data[8 : 8 + size], data[8 + size :]
+            assert data.startswith(b"\n")
+            data = data[1:]
+        assert name.decode() not in found
+        found[name.decode()] = value.decode()
+    return found
+
+
+def test_under_systemd_an_entry_has_its_word_and_its_fields(stderr, journal):
+    configure("info", stderr, Path(journal.getsockname()))
+    log.warning("The disk is %s.", "full", extra={"event": "disk.full", "account": "work", "items": 3})
+    assert fields(journal.recv(1 << 20)) == {
+        "MESSAGE": "The disk is full.",
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "hauld",
+        "HAUL_EVENT": "disk.full",
+        "HAUL_LOGGER": "hauld.test",
+        "HAUL_ACCOUNT": "work",
+        "HAUL_ITEMS": "3",
+    }
+
+
+def test_a_traceback_follows_its_sentence(stderr, journal):
+    configure("info", stderr, Path(journal.getsockname()))
+    log.error("Odd.", exc_info=failure())
+    first, *trace = fields(journal.recv(1 << 20))["MESSAGE"].splitlines()
+    assert first == "Odd."
+    assert trace[-2:] == ["ValueError: what", "happened\\x1b[2J"]
+
+
+@given(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=[]))))
+def test_C12_no_value_adds_a_field_to_an_entry_and_no_name_is_one_that_the_journal_keeps_to_itself(values):
+    values = {f"{number}{name}": value for number, (name, value) in enumerate(values.items())}
+    for name, value in values.items():
+        [(said, told)] = fields(entry({name: value})).items()
+        assert said[0].isalpha()
+        assert set(said) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+        assert told == value.encode(errors="backslashreplace").decode()
+
+
+def test_a_long_field_is_cut_so_that_the_entry_fits_into_a_datagram(stderr, journal):
+    configure("info", stderr, Path(journal.getsockname()))
+    log.info("€" * 100_000, extra={"names": ["€" * 100_000], "account": "work"})
+    told = fields(journal.recv(1 << 20))
+    assert max(len(value.encode()) for value in told.values()) <= LONGEST_FIELD
+    assert told["HAUL_ACCOUNT"] == "work"
+
+
+def test_a_journal_that_cannot_be_reached_gets_lines_with_their_priority(stderr, pipe, tmp_path):
+    reading, _ = pipe
+    configure("info", stderr, tmp_path / "none")
+    log.error("loud")
+    line = os.read(reading, 65536)
+    assert line.startswith(b"<3>{")
+    assert json.loads(line[3:])["message"] == "loud"
+
+
+def test_a_stream_that_is_not_the_one_systemd_connected_gets_lines(pipe, journal, monkeypatch):
+    reading, stream = pipe
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    configure("info", stream, Path(journal.getsockname()))
+    log.info("hello")
+    assert drained(reading, "hello")[0]["message"] == "hello"
+
+
+def test_L20_a_journal_that_does_not_read_costs_entries_and_tells_how_many_but_never_waits(stderr, journal):
+    handler = configure("info", stderr, Path(journal.getsockname()))
+    count = QUEUE_LINES + 2000
+    for number in range(count):
+        handler.handle(record("entry %d", number))
+    assert handler.lost > 0
+    seen = 0
+    while seen < count - handler.lost:
+        seen += told(journal)
+    handler.handle(record("and on it goes"))
+    while seen < count + 1:
+        seen += told(journal)
+    assert handler.lost == 0
+
+
+def told(journal: socket.socket) -> int:
+    """How many entries the next one tells of."""
+    said = fields(journal.recv(1 << 20))
+    return int(said["MESSAGE"].split()[0]) if said["HAUL_EVENT"] == "log.lost" else 1
+
+
+def test_L20_a_journal_that_is_gone_costs_entries_until_it_is_back(stderr, tmp_path):
+    place = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as first:
+        first.bind(str(place))
+        handler = configure("info", stderr, place)
+    place.unlink()
+    log.info("lost")
+    handler.flush()
+    assert handler.lost == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as second:
+        second.bind(str(place))
+        second.settimeout(10)
+        log.info("back")
+        told = [fields(second.recv(1 << 20))["MESSAGE"] for _ in range(2)]
+    assert told == ["1 log lines were lost here.", "back"]
 
 
 # --- levels --------------------------------------------------------------------------------------------------------

@@ -87,10 +87,10 @@ async def test_a_command_has_nothing_to_read_and_no_terminal():
 
 
 @pytest.mark.parametrize("status", [1, 3])
-async def test_G8_a_command_that_fails_is_told_with_its_status_and_its_words(status):
-    error = await refusal(**shell(f"echo first >&2; echo gpg: no secret key >&2; exit {status}"))
-    assert error.message == f"The password command of account work, sh, failed with exit status {status} (gpg: no secret key)."
-    assert error.hint
+async def test_G8_a_command_that_fails_is_told_with_its_status_and_without_its_words(status):
+    error = await refusal(**shell(f"echo gpg: no secret key >&2; exit {status}"))
+    assert error.message == f"The password command of account work, sh, failed with exit status {status}."
+    assert "Run it by hand" in error.hint
 
 
 async def test_G8_a_command_that_is_not_there_is_told_by_its_name_alone(tmp_path):
@@ -153,23 +153,14 @@ async def test_a_command_may_complain_at_length():
     assert await read_secret(make_account(**shell("head -c 1000000 /dev/zero >&2; echo s3cret"))) == "s3cret"
 
 
-async def test_what_a_command_complains_cannot_drive_a_terminal():
-    error = await refusal(**shell("printf 'a\\033[2Jb' >&2; exit 1"))
-    assert "(a\\x1b[2Jb)" in error.message
-
-
-async def test_a_long_complaint_is_cut():
-    error = await refusal(**shell("head -c 5000 /dev/zero | tr '\\0' x >&2; exit 1"))
-    assert "x" * 200 + ")" in error.message
-    assert "x" * 201 not in error.message
-
-
 @pytest.mark.parametrize(
     "script",
     [
         f"echo {CANARY}; exit 1",
         f"echo {CANARY}; echo wrong: {CANARY} >&2; exit 1",
         f"echo {CANARY}; echo {CANARY} >&2; echo failed >&2; exit 1",
+        f"echo refused: {CANARY} >&2; exit 1",
+        f"echo refused: {CANARY} >&2; kill -9 $$",
         f"echo {CANARY}; kill -9 $$",
         f"printf '\\n{CANARY}'",
         f"printf '{CANARY}\\377'",
@@ -223,9 +214,9 @@ async def test_a_token_command_is_killed_when_nobody_waits_any_more(tmp_path):
 
 
 async def test_G9_a_token_that_cannot_be_had_just_now_is_asked_for_again():
-    error = await no_token(f"echo {CANARY}; echo the server is down >&2; exit 75")
+    error = await no_token(f"echo {CANARY} is for later >&2; exit 75")
     assert isinstance(error, Transient)
-    assert "by exit status 75 (the server is down)" in error.message
+    assert "by exit status 75." in error.message
     error = await no_token(f"echo {CANARY}; sleep 600", patience=0.2)
     assert isinstance(error, Transient)
     assert "The token command of account work, sh, did not finish within 0.2 seconds." in error.message
@@ -343,6 +334,13 @@ async def test_G7_a_keyring_that_fails_is_told_by_the_kind_of_its_error_alone():
     assert (await refusal(keyring=account.keyring)).message == "The keyring of account work cannot be used: KeyringLocked."
     with pytest.raises(NeedsAttention, match="KeyringLocked") as caught:
         await write_secret(account, CANARY)
+    assert_silent(caught.value)
+
+
+async def test_L8_a_keyring_that_can_open_no_file_is_asked_again():
+    with pytest.raises(Transient) as caught:
+        await read_secret(make_account(keyring=KeyringConfig(backend="support.keyrings.Crowded")))
+    assert caught.value.kind == "files"
     assert_silent(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import ClassVar
 
@@ -37,6 +38,13 @@ class Locked(Memory):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         raise KeyringLocked(f"cannot keep {password}")
+
+
+class Crowded(Memory):
+    """Can open nothing, and blurts out what it was asked to keep."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise OSError(errno.EMFILE, "canary-4e1c")
 
 
 class Stuck(Memory):

@@ -13,7 +13,8 @@ import click
 
 from haulapi.faults import Exit
 from hauld.cli import main
-from hauld.config import TABLES, forms
+from hauld.config.forms import forms
+from hauld.config.keys import TABLES
 from hauld.reference.sample import Key, Topic, topics
 
 EXITS = {
@@ -31,12 +32,14 @@ EXITS = {
 SIGNALS = {
     "SIGTERM, SIGINT": "Stop: what is on its way into the store is finished, some ten seconds at most. A second one ends hauld"
     " at once, and nothing that was stored is lost.",
-    "SIGHUP": "Changes nothing: the configuration is read when hauld starts.",
+    "SIGHUP": "Read the configuration again, as 'haulctl reload' does. Whether it was taken is in the log and in 'haulctl"
+    " status'; with a mistake in it nothing changes.",
 }
 
 FILES = {
     "/etc/haul/haul.toml": "The configuration, for root and for a system service.",
     "~/.config/haul/haul.toml": "The configuration, for anybody else.",
+    "accounts.d/*.toml": "Beside that file: accounts in files of their own.",
     "/var/lib/haul/haul.db, ~/.local/state/haul/haul.db": "The ledger: what is known of each item.",
     "/var/lib/haul/mail, ~/.local/state/haul/mail": "The mail, where [store] names no other place.",
     "/run/haul/haul.sock, $XDG_RUNTIME_DIR/haul/haul.sock": "The control socket, for haulctl(1).",
@@ -48,7 +51,15 @@ ENVIRONMENT = {
     "CREDENTIALS_DIRECTORY": "Set by systemd: where an account with 'credential' finds its password.",
     "XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_RUNTIME_DIR": "Where configuration, state and socket of one's own daemon are.",
     "NOTIFY_SOCKET": "Set by systemd: whom hauld tells that it is ready, what it does, and that it stops.",
+    "WATCHDOG_USEC, WATCHDOG_PID": "Set by systemd for a service with WatchdogSec=: how soon hauld has to say again that all is"
+    " well. It says so three times as often, and only while its loop, its ledger and its tasks get on.",
+    "LISTEN_FDS, LISTEN_PID": "Set by systemd for a service with a socket unit: the control socket is there already. It has to"
+    " be a Unix stream socket with the name that [daemon] socket says; hauld leaves it as it is.",
+    "JOURNAL_STREAM": "Set by systemd: whether standard error leads to the journal.",
 }
+
+ALONE = {"keyring": "backend", "mirror": "kind"}
+"""Keys of an account whose value is a table, and which of its keys may be written instead."""
 
 SERVICE = (
     "The unit for the whole machine runs hauld as the user haul. Who is in the group haul may use haulctl and read the mail."
@@ -87,7 +98,8 @@ def _hauld() -> Iterator[str]:
     yield _plain(
         "hauld imports what its accounts have, keeps it up to date on a schedule, and knows what became of each item. It only"
         " reads from where things come from. haulctl tells it what to do and shows what it does. Logs go to standard error, one"
-        " JSON object a line."
+        " JSON object a line, or sentences on a terminal; under systemd they go to the journal, with fields whose names begin"
+        " with HAUL_."
     )
     yield ".SH COMMANDS"
     for name, command in _commands(main, ()):
@@ -135,9 +147,23 @@ def _haul_toml(sample: str) -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield _plain(
         "One file in TOML. hauld reads /etc/haul/haul.toml for root and for the system service, ~/.config/haul/haul.toml for"
-        " anybody else, and what 'hauld run --config FILE' names, when it starts; it refuses a file that others may write, for"
+        " anybody else, and what 'hauld run --config FILE' names; it refuses a file that others may write, for"
         " it can run commands. 'hauld check-config' tells everything that is wrong with it. No key holds a password: keys say"
         " where one is kept."
+    )
+    yield ".PP"
+    yield _plain(
+        "Accounts may also be in files of their own, accounts.d/*.toml beside that file, which hold [accounts.NAME] tables and"
+        " nothing else. They are read in the order of their names, and hidden files are passed over. No two accounts have the"
+        " same name, or the same user on the same host."
+    )
+    yield ".PP"
+    yield _plain(
+        "It is read when hauld starts, and after a change by 'haulctl reload', 'systemctl reload hauld' or SIGHUP. All of it is"
+        " checked first: with a mistake nothing changes, and the log, 'haulctl reload' and 'haulctl status' tell it. What the"
+        " change does not concern goes on undisturbed. An account that is gone is stopped and its jobs fail, saying so, but"
+        " what it has stored stays; another host or user is another account. In [daemon], state, socket and memory_budget need"
+        " a restart, as does all of [store]: that is told, and the old values hold until then."
     )
     yield ".PP"
     yield _plain(
@@ -170,7 +196,7 @@ def _topic(topic: Topic) -> Iterator[str]:
 
 def _words(table: str, key: Key) -> str:
     form = forms(TABLES[table]).get(key.name)
-    return form.words if form is not None else "a table, or its backend alone, in quotes"
+    return form.words if form is not None else f"a table, or its {ALONE[key.name]} alone, in quotes"
 
 
 # --- roff ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from hauld.config import ACCOUNT_NAME, DURATION, SIZE, SIZE_OR_NONE, SIZE_OR_NOTHING, TABLES, TOKEN_AUTHS, Form, forms
+from hauld.config.forms import ACCOUNT_NAME, DURATION, SIZE, SIZE_OR_NONE, SIZE_OR_NOTHING, Form, forms
+from hauld.config.keys import TABLES, TOKEN_AUTHS
 from hauld.reference.sample import topics
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -38,8 +39,9 @@ def document(sample: str) -> Schema:
     """The whole schema; what keys mean, and their defaults, are taken from the sample configuration."""
     said = _said(sample)
     tables = {name: _table(name, made_of, said) for name, made_of in TABLES.items()}
-    account, keyring = tables["accounts.*"], tables["accounts.*.keyring"]
+    account, keyring, mirror = (tables[f"accounts.*{name}"] for name in ("", ".keyring", ".mirror"))
     account["properties"]["keyring"] = {"anyOf": [keyring["properties"]["backend"], keyring], **said["accounts.*.keyring"]}
+    account["properties"]["mirror"] = {"anyOf": [mirror["properties"]["kind"], mirror], **said["accounts.*.mirror"]}
     account["properties"]["schedule"] = tables["accounts.*.schedule"]
     account |= {"required": [*REQUIRED], "dependencies": {"client_key": ["client_cert"]}, **_token()}
     names = {"pattern": f"^{ACCOUNT_NAME}$"}
@@ -68,7 +70,7 @@ def _said(sample: str) -> dict[str, Schema]:
             # all that a default is in this file, TOML and JSON write alike
             said[f"{topic.table}.{key.name}"] = words | ({"default": json.loads(key.written)} if key.is_default else {})
         if not topic.keys:
-            said[topic.table] = words
+            said.setdefault(topic.table, words)  # a key whose value may be that table has been told of already
     return said
 
 
