@@ -21,6 +21,9 @@ LONGEST = {
     "test_crash_points",
     "test_disk_errors",
     "test_floods",
+    "test_service",
+    "test_listening",
+    "test_reload",
 }
 """Modules with tests that take many seconds."""
 

@@ -17,13 +17,18 @@ LONGEST_LOCAL = 30.0
 """Seconds; looking whether this machine is well again costs nobody else anything."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RetryPolicy:
-    """Backoff from ``initial`` seconds, doubling to ``longest``; ``attempts`` is how often one item is asked for."""
+    """Backoff from ``initial`` seconds, doubling to ``longest``; ``attempts`` is how often one item is asked for. One for the
+    whole daemon, so that a reload of the configuration reaches all who go by it."""
 
     initial: float = 2.0
     longest: float = 900.0
     attempts: int = 5
+
+    def become(self, other: RetryPolicy) -> None:
+        """Say the same as the other one from now on."""
+        self.initial, self.longest, self.attempts = other.initial, other.longest, other.attempts
 
 
 def decide(error: HaulError, failures: int, policy: RetryPolicy, dice: Callable[[], float]) -> float | None:

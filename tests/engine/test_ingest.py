@@ -54,11 +54,11 @@ class LosesSent(MaildirStore):
         return place
 
     @asynccontextmanager
-    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+    async def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AsyncIterator[Sequence[Placed]]:
         self.groups.append({deposit.place.folder.name for deposit in group})
         if len(self.groups) == 1:
             await self.go_on.wait()
-        async with super().commit(group) as placed:
+        async with super().commit(group, urgent=urgent) as placed:
             yield placed
 
 
@@ -100,8 +100,8 @@ async def test_while_a_group_is_recorded_the_next_is_made_durable_and_none_overt
 
     class Tells(MaildirStore):
         @asynccontextmanager
-        async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
-            async with super().commit(group) as placed:
+        async def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AsyncIterator[Sequence[Placed]]:
+            async with super().commit(group, urgent=urgent) as placed:
                 durable.append([item.key for item in placed])
                 (second if first.is_set() else first).set()
                 yield placed
@@ -138,11 +138,11 @@ async def test_L5_a_group_that_fails_takes_none_of_those_behind_it_along(tmp_pat
         failed = 0
 
         @asynccontextmanager
-        async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+        async def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AsyncIterator[Sequence[Placed]]:
             if not FailsOnce.failed:
                 FailsOnce.failed = len(group)
                 raise Transient("disk", "No room.")
-            async with super().commit(group) as placed:
+            async with super().commit(group, urgent=urgent) as placed:
                 yield placed
 
     honest = Counting({b"INBOX": mailbox(500, "in")})

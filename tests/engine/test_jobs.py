@@ -22,9 +22,15 @@ def mailbox(count: int) -> Mailbox:
 
 
 async def watching(engine: Engine, **params: object) -> calls.Job:
-    """A live job that has imported everything and watches."""
+    """A live job that has imported everything and watches; what it wants whole is listened to by then."""
     job = await engine.create(**params)
-    return await engine.until(job.id, lambda seen: seen.status == "completed")
+    (account,) = engine.supervisor.accounts.values()
+
+    def settled(seen: calls.Job) -> bool:
+        listening = [each for each in account.listeners if each.stage == "listening" or each.trouble is not None]
+        return seen.status == "completed" and (bool(listening) or "strategy" in params)
+
+    return await engine.until(job.id, settled)
 
 
 async def test_a_live_job_asked_to_compare_fetches_what_is_new_and_nothing_else(tmp_path: Path) -> None:
@@ -114,6 +120,7 @@ async def test_a_session_that_died_while_it_was_idle_is_replaced_without_a_word(
         clients.append(client)
         await honest(client)
 
+    honest.capabilities = honest.capabilities.replace(b"IDLE ", b"")
     async with ScriptedServer(play) as server, running(tmp_path, server.source(), connections=1) as engine:
         job = await watching(engine)
         (account,) = engine.supervisor.accounts.values()
@@ -149,6 +156,7 @@ async def test_starting_what_runs_or_waits_for_a_slot_is_refused_in_words(tmp_pa
         await honest.answer(client, command)
 
     async with ScriptedServer(honest) as server, running(tmp_path, server.source(), slots=1) as engine:
+        await engine.supervisor.accounts["a"].reach(1)
         first, second = await engine.create(live=False), await engine.create(live=False)
         await asked.wait()
         with pytest.raises(Refused, match="already running"):

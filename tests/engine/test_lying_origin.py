@@ -97,13 +97,13 @@ class ReadOnlyFolder(MaildirStore):
         return await super().prepare(identity, account, folder, directory)
 
     @asynccontextmanager
-    async def commit(self, group: Sequence[Deposit]) -> AsyncIterator[Sequence[Placed]]:
+    async def commit(self, group: Sequence[Deposit], *, urgent: bool = False) -> AsyncIterator[Sequence[Placed]]:
         names = {deposit.place.folder.name for deposit in group}
         if names == {"Sent"}:
             raise self.no()
         if "Sent" in names:
             raise Transient("disk", "The group could not be stored.")
-        async with super().commit(group) as placed:
+        async with super().commit(group, urgent=urgent) as placed:
             yield placed
 
     @staticmethod

@@ -129,7 +129,7 @@ def test_L8_a_store_that_may_open_no_file_makes_the_job_wait_and_goes_on(
         with no_more_files(hauld.pid):
             job = line.call("jobs.create", account="a", live=False)["id"]
             seen = line.until(job, waits)
-            assert seen["error"]["kind"] == "disk"
+            assert seen["error"]["kind"] == "files"
             assert "Too many open files" in seen["error"]["message"]
             assert "LimitNOFILE=" in seen["error"]["hint"]
         done = line.until(job, is_done)

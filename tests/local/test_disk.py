@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
+import random
 import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from contracts.store import IDENTITY, INBOX, staged
+from hauld.errors import Transient
+from hauld.model import Deposit
+from hauld.stores.bodies import ended
+from hauld.stores.eml import EmlStore
 from hauld.stores.maildir import MaildirStore
 from support.daemon import Hauld
 from support.disks import WatchedDisk, failing
@@ -95,6 +105,50 @@ def test_L5_work_stops_before_the_disk_is_full_to_its_end(
             assert hauld.stored("a") == truth
 
 
+@pytest.mark.parametrize("size", [100, 3000, 10_000, 20_000])
+@pytest.mark.parametrize(
+    "make", [MaildirStore, EmlStore, partial(EmlStore, compression="zstd")], ids=["maildir", "eml", "zstd"]
+)
+async def test_L5_what_is_kept_free_stays_free_however_small_the_items_and_with_groups_under_way(
+    tmp_path: Path, make: Callable[..., MaildirStore | EmlStore], size: int
+) -> None:
+    """Three groups at a time: one is made durable while another one is written, as the engine has them."""
+    dice = random.Random(size)
+    kept = 1 << 20
+    with small_disk(tmp_path / "mail") as disk:
+        store = make(disk.path, keep_free=kept, memory_limit=15_000)
+        await store.start()
+        place = await store.prepare(IDENTITY, "work", INBOX, None)
+        disk.fill(leaving=kept + (512 << 10))
+        keys = map("7.{}".format, count(1))
+        refused, stored = 0, 0
+        while refused < 4:
+            groups = [[staged(store, place, next(keys), dice.randbytes(size)) for _ in range(7)] for _ in range(3)]
+            for told in await asyncio.gather(*(committed(store, group) for group in groups)):
+                refused, stored = refused + (told == 0), stored + told
+            assert disk.room() >= kept
+        assert stored > 0
+        await store.recover()
+        await store.settle()
+        await store.close()
+        assert kept <= disk.room() < kept + (512 << 10)
+
+
+async def committed(store: MaildirStore | EmlStore, group: Sequence[Deposit]) -> int:
+    """How many were stored."""
+    try:
+        await store.write(group)
+        async with store.commit(group) as placed:
+            return len(placed)
+    except Transient as error:
+        if "kept free" not in error.message:
+            raise
+        for deposit in group:
+            deposit.body.discard()
+        await ended([deposit.body for deposit in group])
+        return 0
+
+
 def test_L5_a_state_that_is_full_makes_the_job_wait_and_room_lets_it_go_on(
     tmp_path: Path, dovecot: Dovecot, mail_user: User, truth: dict[str, dict[int, str]]
 ) -> None:
@@ -178,7 +232,7 @@ def test_L6_a_daemon_that_finds_its_disk_read_only_waits_for_it_and_tells_system
         assert "Read-only file system" in told or "readonly" in told
         disk.remount("rw")
         hears(systemd, "READY=1")
-        assert hears(systemd, "STATUS=") == "STATUS=Keeping 0 accounts complete"
+        assert hears(systemd, "STATUS=") == "STATUS=0 accounts"
         assert hauld.stop() == 0
         assert hauld.log().count("start.waits") == 1
 
@@ -208,7 +262,7 @@ def test_L5_systemd_is_told_what_the_daemon_waits_for_and_when_it_goes_on(
         until(hauld, job, waits)
         assert hears(systemd, "STATUS=Waiting: ").endswith("No space left on device.")
         disk.free()
-        hears(systemd, "STATUS=Keeping 1 account complete")
+        hears(systemd, "STATUS=1 account")
         until(hauld, job, is_done)
 
 

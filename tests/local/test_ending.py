@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.blocked_daemon import block_loop, start_to_be_blocked
 from support.daemon import PATIENCE, SCRIPTS, Hauld
 from support.dovecot import Dovecot, User
 from support.messages import messages
@@ -60,6 +61,36 @@ def test_L3_a_second_SIGTERM_ends_the_daemon_at_once(tmp_path: Path, dovecot: Do
     hauld.start()
     until(hauld, job, is_done)
     assert hauld.stored("a") == dovecot.read_all(mail_user)
+    assert hauld.stop() == 0
+
+
+def test_L3_a_second_signal_ends_a_daemon_at_once_whose_loop_is_blocked(tmp_path: Path) -> None:
+    hauld = start_to_be_blocked(Hauld(tmp_path / "haul", {}))
+    block_loop(hauld)
+    asked = time.monotonic()
+    while (
+        hauld.is_running
+    ):  # the kernel may give a signal that follows another within microseconds to a thread that does not wake
+        os.kill(hauld.pid, signal.SIGTERM)
+        time.sleep(0.05)
+    assert hauld.wait() == -signal.SIGTERM
+    assert time.monotonic() - asked < LONGEST_STOP
+    with hauld:
+        assert hauld.call("daemon.status")["pid"] == hauld.pid
+
+
+def test_L3_SIGTERM_in_a_storm_of_SIGHUP_ends_the_daemon_in_order(tmp_path: Path, dovecot: Dovecot, mail_user: User) -> None:
+    hauld = Hauld(tmp_path / "haul", {"a": dovecot.account(mail_user)})
+    job = begun(hauld, dovecot, mail_user)
+    asked = time.monotonic()
+    for number in [*[signal.SIGHUP] * 100, signal.SIGTERM, *[signal.SIGHUP] * 100]:
+        os.kill(hauld.pid, number)
+    assert hauld.wait() == 0
+    assert time.monotonic() - asked < LONGEST_STOP
+    hauld.start()
+    until(hauld, job, is_done)
+    assert hauld.stored("a") == dovecot.read_all(mail_user)
+    assert "adopted" not in hauld.log(), "an end in order leaves nothing to adopt"
     assert hauld.stop() == 0
 
 

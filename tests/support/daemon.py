@@ -57,6 +57,15 @@ class Hauld:
         self.config.write_text("\n".join(lines) + "\n", "utf-8")
         self.config.chmod(0o600)
 
+    def configure_beside(self, name: str, accounts: Mapping[str, Mapping[str, Any]], more: str = "") -> Path:
+        """Write a file of accounts beside the configuration, their keys as they are."""
+        lines = [line for account, keys in accounts.items() for line in (f"[accounts.{account}]", *_pairs(keys))]
+        path = self.directory / "accounts.d" / name
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        path.write_text("\n".join([*lines, more]) + "\n", "utf-8")
+        path.chmod(0o600)
+        return path
+
     # --- its life ---
 
     def start(self, *, environment: Mapping[str, str] | None = None, ready: bool = True) -> Hauld:
@@ -100,6 +109,11 @@ class Hauld:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
 
     def log(self) -> str:
         """All it has logged, over every start."""
@@ -154,17 +168,8 @@ class Hauld:
         return sorted(path for path in found if ".haul" not in path.parts)
 
     def stored(self, account: str) -> dict[str, dict[int, str]]:
-        """What lies on disk: for every folder (by display path) its messages' SHA-256 by UID, read without haul."""
-        folders: dict[str, dict[int, str]] = {}
-        for sidecar in (self.mail / account).rglob(".haul-folder"):
-            messages = folders.setdefault("/".join(json.loads(sidecar.read_text("utf-8"))["path"]), {})
-            for part in ("cur", "new"):
-                for path in (sidecar.parent / part).iterdir():
-                    found = re.search(r"\.U(\d+)V\d+H", path.name)
-                    assert found is not None, f"{path} is not a name of haul's"
-                    assert int(found[1]) not in messages, f"UID {found[1]} is stored twice in {sidecar.parent}"
-                    messages[int(found[1])] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return folders
+        """What lies on disk of an account, see ``stored_below``."""
+        return stored_below(self.mail / account)
 
     # --- inside ---
 
@@ -189,6 +194,20 @@ class Hauld:
             self._reader.join(PATIENCE)
         if self._process is not None and self._process.stderr is not None:
             self._process.stderr.close()
+
+
+def stored_below(directory: Path) -> dict[str, dict[int, str]]:
+    """What lies there: for every folder (by display path) its messages' SHA-256 by UID, read without haul."""
+    folders: dict[str, dict[int, str]] = {}
+    for sidecar in directory.rglob(".haul-folder"):
+        messages = folders.setdefault("/".join(json.loads(sidecar.read_text("utf-8"))["path"]), {})
+        for part in ("cur", "new"):
+            for path in (sidecar.parent / part).iterdir():
+                found = re.search(r"\.U(\d+)V\d+H", path.name)
+                assert found is not None, f"{path} is not a name of haul's"
+                assert int(found[1]) not in messages, f"UID {found[1]} is stored twice in {sidecar.parent}"
+                messages[int(found[1])] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return folders
 
 
 def _pairs(table: Mapping[str, Any]) -> Iterable[str]:

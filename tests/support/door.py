@@ -16,9 +16,12 @@ from haulapi.calls import (
     AccountList,
     AccountParams,
     AccountTest,
+    Check,
     CreateParams,
     DaemonStatus,
     DeleteParams,
+    Diagnosis,
+    DoctorParams,
     ErrorInfo,
     Folder,
     FolderList,
@@ -34,6 +37,7 @@ from haulapi.calls import (
     Preview,
     PreviewFolder,
     Progress,
+    Reload,
     RetryParams,
     Strategy,
     TestedFolder,
@@ -208,6 +212,17 @@ class Answers:
     items: list[Item] = field(default_factory=lambda: [item(n) for n in range(1, 6)])
     verification: Verification = field(default_factory=lambda: Verification(status="never"))
     configuration_error: str | None = None
+    diagnosis: Diagnosis = field(default_factory=lambda: Diagnosis(checks=[Check(name="clock", message="it says noon")]))
+    reload: Reload = field(
+        default_factory=lambda: Reload(
+            added=["home"],
+            removed=["old"],
+            changed=["work"],
+            unchanged=["list"],
+            applied=["daemon.log_level"],
+            restart_needed=["store.path"],
+        )
+    )
     asked: list[tuple[str, Any]] = field(default_factory=list)
     before_answer: Callable[[str], Any] | None = None
     told: Told = field(init=False)
@@ -233,6 +248,17 @@ class Answers:
             store_path="/var/lib/haul/mail",
             configuration_error=self.configuration_error,
         )
+
+    async def daemon_reload(self, params: NoParams) -> Reload:
+        await self._asked("daemon.reload", params)
+        if self.configuration_error:
+            message = f"The configuration cannot be used, so nothing has changed.\n{self.configuration_error}"
+            raise Refused("configuration", message, hint="Mend that, then: haulctl reload")
+        return self.reload
+
+    async def daemon_doctor(self, params: DoctorParams) -> Diagnosis:
+        await self._asked("daemon.doctor", params)
+        return self.diagnosis
 
     async def accounts_list(self, params: NoParams) -> AccountList:
         await self._asked("accounts.list", params)

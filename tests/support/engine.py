@@ -9,12 +9,13 @@ from pathlib import Path
 
 from haulapi import calls
 from hauld.clock import Clock, SystemClock
-from hauld.engine.account import Account, AccountSettings
+from hauld.engine.account import IDLE_LIMIT, Account, AccountSettings
 from hauld.engine.commands import Commands, Premises
 from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
 from hauld.engine.supervisor import Supervisor
 from hauld.engine.workshop import Workshop
+from hauld.errors import Refused
 from hauld.model import FolderKind
 from hauld.retry import RetryPolicy
 from hauld.sources.base import Source
@@ -25,18 +26,26 @@ QUICK = RetryPolicy(initial=0.01, longest=0.05, attempts=3)
 PATIENCE = 30.0
 
 
-def settings(name: str, *, connections: int, interval: float) -> AccountSettings:
+def settings(name: str, *, connections: int, interval: float, host: str | None = None) -> AccountSettings:
     return AccountSettings(
         name=name,
         identity=f"imap://{name}@test.example",
         source="imap",
-        host="test.example",
+        host=host or f"{name}.test.example",
         user=name,
         connections=connections,
         folders=("*",),
         exclude=(),
         intervals=dict.fromkeys(FolderKind, interval),
     )
+
+
+async def no_reload() -> calls.Reload:
+    raise Refused("failed", "This engine has no configuration.")
+
+
+async def no_doctor(_: str | None) -> calls.Diagnosis:
+    raise Refused("failed", "This engine has no doctor.")
 
 
 class Engine:
@@ -47,7 +56,8 @@ class Engine:
         self.state = state
         self.store = store
         self.root = root
-        self.commands = Commands(supervisor, state, clock, Premises("0", "state", "store", lambda: 0))
+        premises = Premises("0", "state", "store", lambda: 0, no_reload, lambda: None, no_doctor)
+        self.commands = Commands(supervisor, state, clock, premises)
 
     async def create(self, account: str = "a", **params: object) -> calls.Job:
         return await self.commands.jobs_create(calls.CreateParams(account=account, **params))  # type: ignore[arg-type]
@@ -93,8 +103,11 @@ async def running(
     state: Callable[[Path, Clock], SqliteState] = SqliteState,
     store: Callable[[Path], MaildirStore] = MaildirStore,
     clock: Clock | None = None,
+    idle_limit: float = IDLE_LIMIT,
+    hosts: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine on one account, ``a``, or on several by name, over whatever ``root`` holds already."""
+    """An engine on one account, ``a``, or on several by name, over whatever ``root`` holds already. Each account has a host of
+    its own, but those that have one in ``hosts``."""
     clock = clock or SystemClock()
     ledger = state(root / "haul.db", clock)
     maildirs = store(root / "mail")
@@ -104,9 +117,10 @@ async def running(
         try:
             accounts = {}
             for name, source in (sources if isinstance(sources, Mapping) else {"a": sources}).items():
-                each = settings(name, connections=connections, interval=interval)
+                host = (hosts or {}).get(name)
+                each = settings(name, connections=connections, interval=interval, host=host)
                 number = await ledger.account(each.identity, each.name, each.source)
-                accounts[each.name] = Account(each, number, source, clock)
+                accounts[each.name] = Account(each, number, source, clock, idle_limit)
             workshop = Workshop(ledger, maildirs, Ingest(maildirs, ledger), ByteBudget(budget), policy, clock)
             supervisor = Supervisor(accounts, workshop, slots)
             try:

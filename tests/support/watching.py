@@ -36,3 +36,8 @@ def waits(seen: dict[str, Any]) -> bool:
 
 def is_done(seen: dict[str, Any]) -> bool:
     return bool(seen["status"] == "completed")
+
+
+def listens(hauld: Hauld, account: str) -> bool:
+    """Whether the account's inbox is listened to."""
+    return any(each["state"] == "listening" for each in hauld.call("accounts.get", account=account)["listeners"])

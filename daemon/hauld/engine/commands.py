@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from haulapi import calls
 from hauld.clock import Clock, rfc3339
 from hauld.engine.account import Account
+from hauld.engine.declared import REQUESTER
 from hauld.engine.findings import Asked
 from hauld.engine.pages import page, page_size, whole_number
+from hauld.engine.strategies import accepted
 from hauld.engine.supervisor import Supervisor
 from hauld.engine.wire import (
     folder_on_the_wire,
+    freshness,
     item_on_the_wire,
     job_on_the_wire,
+    listener_on_the_wire,
     strategy_on_the_wire,
     trouble_on_the_wire,
     verification_on_the_wire,
@@ -28,35 +32,6 @@ from hauld.errors import Refused
 from hauld.model import FolderProgress, ItemStatus, Job, JobStatus, Priority, Strategy, check_move
 from hauld.state.base import State
 
-STRATEGIES = {
-    "full": "full",
-    "full-sync": "full",
-    "inbox-only": "inbox-only",
-    "selected-folders": "selected-folders",
-    "unseen": "unseen",
-    "new-only": "unseen",
-    "date-range": "date-range",
-    "search": "search",
-}
-"""The names of strategies that are accepted, and the names they are kept under."""
-
-TAKES = {
-    "full": frozenset({"folders"}),
-    "inbox-only": frozenset(),
-    "selected-folders": frozenset({"folders"}),
-    "unseen": frozenset({"folders"}),
-    "date-range": frozenset({"folders", "since", "before"}),
-    "search": frozenset({"folders", "sender", "to", "subject"}),
-}
-"""What each strategy takes beside ``exclude``."""
-
-NEEDS = {
-    "selected-folders": frozenset({"folders"}),
-    "date-range": frozenset({"since", "before"}),
-    "search": frozenset({"sender", "to", "subject"}),
-}
-"""At least one of these."""
-
 MOST_ATTEMPTS = 100
 """How often a job may ask for one item, at most."""
 
@@ -65,12 +40,16 @@ S = TypeVar("S", JobStatus, ItemStatus)
 
 @dataclass(frozen=True)
 class Premises:
-    """What ``daemon.status`` says of the daemon itself."""
+    """What is known and done above the engine: what ``daemon.status`` says of the daemon itself, the reload, the doctor.
+    ``configuration_error`` tells what was wrong when the configuration was last read again."""
 
     version: str
     state_path: str
     store_path: str
     clients: Callable[[], int]
+    reload: Callable[[], Awaitable[calls.Reload]]
+    configuration_error: Callable[[], str | None]
+    diagnose: Callable[[str | None], Awaitable[calls.Diagnosis]]
 
 
 class Commands:
@@ -86,7 +65,7 @@ class Commands:
     # --- daemon ---
 
     async def daemon_status(self, _: calls.NoParams) -> calls.DaemonStatus:
-        accounts = self._supervisor.accounts.values()
+        accounts = list(self._supervisor.accounts.values())
         counts = await self._state.job_counts()
         return calls.DaemonStatus(
             version=self._premises.version,
@@ -99,12 +78,22 @@ class Commands:
             memory_bytes=resident_memory(),
             state_path=self._premises.state_path,
             store_path=self._premises.store_path,
+            configuration_error=self._premises.configuration_error(),
         )
+
+    async def daemon_reload(self, _: calls.NoParams) -> calls.Reload:
+        return await self._premises.reload()
+
+    async def daemon_doctor(self, params: calls.DoctorParams) -> calls.Diagnosis:
+        if params.account is not None:
+            self._known(params.account)
+        return await self._premises.diagnose(params.account)
 
     # --- accounts ---
 
     async def accounts_list(self, _: calls.NoParams) -> calls.AccountList:
-        return calls.AccountList(accounts=[await self._account(account) for account in self._supervisor.accounts.values()])
+        accounts = list(self._supervisor.accounts.values())
+        return calls.AccountList(accounts=[await self._account(account) for account in accounts])
 
     async def accounts_get(self, params: calls.AccountParams) -> calls.Account:
         return await self._account(self._known(params.account))
@@ -131,6 +120,8 @@ class Commands:
             raise Refused("invalid_params", f"Priority {params.priority} is not 1 (urgent), 2 (normal) or 3 (background).")
         if params.attempts is not None and not 1 <= params.attempts <= MOST_ATTEMPTS:
             raise Refused("invalid_params", f"{params.attempts} attempts are not possible; ask for 1 to {MOST_ATTEMPTS}.")
+        if params.requester == REQUESTER:
+            raise Refused("invalid_params", f"{REQUESTER!r} is who asks for jobs that the configuration declares.")
         if params.dry_run:
             return await self._preview(account, strategy, params.priority)
         job, new = await self._state.create_job(
@@ -302,46 +293,13 @@ class Commands:
             items=totals.items,
             bytes=totals.bytes,
             last_sync_at=rfc3339(totals.last_sync_at),
+            listeners=[listener_on_the_wire(listener) for listener in account.listeners],
+            freshness_secs=freshness(account.listeners, totals.inbox_sync_at, self._clock.now_ms()),
         )
 
     async def _job(self, job: Job) -> calls.Job:
         counters = await self._state.counters(job.number)
         return job_on_the_wire(job, counters, self._supervisor.keeper(job.number))
-
-
-def accepted(asked: calls.Strategy) -> Strategy:
-    """The strategy asked for, checked; raises ``Refused`` for one that makes no sense."""
-    kind = STRATEGIES.get(asked.kind)
-    if kind is None:
-        known = ", ".join(TAKES)
-        raise Refused("invalid_params", f"There is no strategy {asked.kind!r}.", hint=f"There are: {known}.")
-    given = {name for name in ("folders", "since", "before", "sender", "to", "subject") if getattr(asked, name)}
-    unused = sorted(given - TAKES[kind])
-    if unused:
-        words = " or ".join("from" if name == "sender" else name for name in unused)
-        raise Refused("invalid_params", f"The strategy {kind!r} takes no {words}.")
-    for needed, any_of in NEEDS.items():
-        if kind == needed and not given & any_of:
-            words = " or ".join("from" if name == "sender" else name for name in sorted(any_of))
-            raise Refused("invalid_params", f"The strategy {kind!r} needs {words}.")
-    folders = ("INBOX",) if kind == "inbox-only" else tuple(asked.folders)
-    strategy = Strategy(
-        kind,
-        folders,
-        tuple(asked.exclude),
-        since=asked.since,
-        before=asked.before,
-        sender=asked.sender,
-        to=asked.to,
-        subject=asked.subject,
-    )
-    try:
-        dates = strategy.dates
-    except ValueError as error:
-        raise Refused("invalid_params", f"{error}.", hint="Days are written as 2026-01-31 and begin at midnight UTC.") from None
-    if dates.since is not None and dates.before is not None and dates.since >= dates.before:
-        raise Refused("invalid_params", f"No day is from {asked.since} on and before {asked.before}.")
-    return strategy
 
 
 def following(known: Sequence[FolderProgress], after: str | None) -> Sequence[FolderProgress]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from hauld.engine.account import Account
 from hauld.engine.crew import crew
+from hauld.engine.fetching import place_of
 from hauld.engine.remap import Remapper
 from hauld.engine.workshop import Workshop
 from hauld.errors import ItemRejected, Transient
@@ -110,17 +111,14 @@ class Comparison:
         if folder.error is not None:
             await self._state.set_folder_error(folder.number, None)
         self.folders[folder.number] = replace(folder, epoch=page.epoch, cursor=page.cursor, error=None)
+        self._account.listed.set()
         if found is not None:
             self._found[folder.number] = found
 
     async def place(self, folder: Folder) -> Place:
         """The folder's place in the store, which it has even when it is empty."""
         if folder.number not in self._places:
-            settings = self._account.settings
-            place = await self._workshop.store.prepare(settings.identity, settings.name, folder.remote, folder.directory)
-            if place.directory != folder.directory:
-                await self._state.set_directory(folder.number, place.directory)
-            self._places[folder.number] = place
+            self._places[folder.number] = await place_of(self._account, self._workshop, folder)
         return self._places[folder.number]
 
     async def set_unreadable(self, folder: Folder, error: ItemRejected) -> None:
@@ -156,6 +154,7 @@ class Comparison:
                 return False
             await self._state.want_known(self._job.number, folder.number, self._strategy.dates)
         self._unchanged.append(folder.number)
+        self._account.listed.set()
         return True
 
     def _selects(self, folder: Folder) -> bool:

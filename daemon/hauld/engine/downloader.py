@@ -7,9 +7,6 @@ fresh listing no longer names it. A folder that the store cannot write, or the o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,13 +14,13 @@ import msgspec
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
 from hauld.engine.crew import crew
-from hauld.engine.ingest import Arrival
+from hauld.engine.fetching import Fetcher
 from hauld.engine.limits import Turn
-from hauld.engine.plan import Batch, Plan, reckoned
+from hauld.engine.plan import Plan
 from hauld.engine.progress import Meter
 from hauld.engine.workshop import Workshop
-from hauld.errors import HaulError, ItemRejected, StaleCursor, Transient
-from hauld.model import Deposit, Fetched, Folder, Job, Missing, PendingItem, Place, Rejected, Setback, Twin, Want
+from hauld.errors import ItemRejected, StaleCursor, Transient
+from hauld.model import Folder, Job, Missing, PendingItem, Rejected, Setback
 from hauld.sources.base import Session
 
 SHARE = 50
@@ -32,24 +29,30 @@ SHARE = 50
 
 @dataclass
 class _Pass:
-    """What one pass over the pending items brought to light."""
+    """What one pass over the pending items brought to light. It is what batches are fetched for: what did not come is asked for
+    again, up to ``attempts`` times in all, and a folder that cannot be written is left."""
 
     plan: Plan
+    attempts: int
     silent: dict[int, list[PendingItem]] = field(default_factory=dict)
     relist: set[int] = field(default_factory=set)
-    unwritable: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
+    written_off: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
     setbacks: int = 0
 
+    def lost(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected) -> Setback:
+        self.setbacks += 1
+        if isinstance(outcome, Rejected):
+            return Setback(item.number, outcome.kind, outcome.reason, final=True, skip=outcome.skip)
+        asked = msgspec.structs.replace(item, retry_count=item.retry_count + 1)
+        if asked.retry_count < self.attempts:
+            self.plan.again(folder, asked)
+        else:
+            self.silent.setdefault(folder.number, []).append(asked)
+        return Setback(item.number, "missing", outcome.reason)
 
-class _Passage(msgspec.Struct):
-    """An item that was passed on, until it is settled. ``weight`` are its bytes of the budget; ``over`` is for whoever waits
-    for its end."""
-
-    item: PendingItem
-    folder: Folder
-    this: _Pass
-    weight: int
-    over: asyncio.Future[None] | None = None
+    def unwritable(self, folder: Folder, error: ItemRejected) -> None:
+        self.written_off[folder.number] = (folder, error)
+        self.plan.drop(folder)
 
 
 class Downloader:
@@ -58,8 +61,6 @@ class Downloader:
     def __init__(
         self, job: Job, account: Account, workshop: Workshop, comparison: Comparison, meter: Meter, turn: Turn
     ) -> None:
-        self.in_progress: set[int] = set()
-        self.stored = 0
         self._job = job
         self._account = account
         self._workshop = workshop
@@ -68,9 +69,17 @@ class Downloader:
         self._meter = meter
         self._turn = turn
         self._attempts = job.attempts or workshop.policy.attempts
-        self._unsettled = 0
-        self._all_settled = asyncio.Event()
-        self._failure: HaulError | None = None
+        self._fetcher = Fetcher(job.number, account, workshop, tell=meter.add)
+
+    @property
+    def in_progress(self) -> int:
+        """Items being fetched right now."""
+        return len(self._fetcher.in_progress)
+
+    @property
+    def stored(self) -> int:
+        """Items stored so far."""
+        return self._fetcher.stored
 
     async def run(self) -> None:
         """Pass over what is pending until nothing is left of it. Cancelled, it ends when what was passed on is stored."""
@@ -83,15 +92,15 @@ class Downloader:
         finally:
             self._account.items_per_second = self._meter.rates()[0] or self._account.items_per_second
             self._meter.end()
-            if self._unsettled:
-                await self._all_settled.wait()
+            await self._fetcher.at_rest()
 
     async def _pass(self) -> None:
         stored = self.stored
         remaining = (await self._state.counters(self._job.number)).remaining
-        claimed = self._account.claimed - self.in_progress
+        claimed = self._account.claimed - self._fetcher.in_progress
         settings = self._account.settings
-        share = max(1, self._workshop.budget.limit // (2 * settings.connections))
+        budget = self._workshop.budget
+        share = max(1, min(budget.share, budget.limit // (2 * settings.connections)))
         plan = Plan(
             self._state,
             self._job.number,
@@ -100,13 +109,13 @@ class Downloader:
             batch_items=settings.batch_items,
             batch_bytes=min(share, settings.batch_bytes or share),
         )
-        this = _Pass(plan)
+        this = _Pass(plan, self._attempts)
         name = f"job {self._job.id}"
         await crew(
             self._account, 1 + remaining // SHARE, self._job.priority, name, lambda session: self._fetch_batches(session, this)
         )
-        await self._settled()
-        for folder, error in this.unwritable.values():
+        await self._fetcher.settled()
+        for folder, error in this.written_off.values():
             await self._comparison.set_unreadable(folder, error)
         await self._look_again(this)
         if self.stored == stored and not this.setbacks and not this.relist and not self._must_stop():
@@ -115,7 +124,7 @@ class Downloader:
     async def _fetch_batches(self, session: Session, this: _Pass) -> None:
         while not self._must_stop() and (batch := await this.plan.next()) is not None:
             try:
-                await self._fetch(session, batch, this)
+                await self._fetcher.fetch(session, batch, await self._comparison.place(batch.folder), this)
             except StaleCursor:
                 this.plan.drop(batch.folder)
                 this.relist.add(batch.folder.number)
@@ -125,112 +134,7 @@ class Downloader:
 
     def _must_stop(self) -> bool:
         """Whether to begin no further batch: the disk refuses, or somebody more urgent waits."""
-        return self._failure is not None or self._turn.wanted or self._account.wanted(self._job.priority)
-
-    async def _fetch(self, session: Session, batch: Batch, this: _Pass) -> None:
-        """Fetch one batch under the byte budget. Whatever happens, what did not come is free for the next try."""
-        folder, epoch = batch.folder, epoch_of(batch.folder)
-        place = await self._comparison.place(folder)
-        items = {item.key: item for item in batch.items}
-        waiting = dict(items)
-        numbers = {item.number for item in batch.items}
-        self._account.claimed |= numbers
-        self.in_progress |= numbers
-        held = await self._hold(batch)
-        wants = [Want(item.key, item.size) for item in batch.items]
-        setbacks: list[Setback] = []
-        try:
-            async with aclosing(session.fetch(folder.remote, epoch, wants, self._workshop.store.sink(place, epoch))) as answers:
-                async for outcomes in answers:
-                    arrivals: list[Arrival] = []
-                    for outcome in outcomes:
-                        item = items[outcome.key]
-                        if isinstance(outcome, Fetched):
-                            del waiting[item.key]
-                            passage = _Passage(item, folder, this, held.pop(item.key))
-                            arrivals.append(self._arrival(item, outcome, place, epoch, passage))
-                        elif isinstance(outcome, Twin):
-                            self._put(arrivals)
-                            arrivals = []
-                            await self._pass_on_twin(item, outcome, place, folder, this)
-                        else:
-                            del waiting[item.key]
-                            setbacks.append(self._setback(folder, item, outcome, this))
-                            self._let_go([item], held.pop(item.key))
-                    self._put(arrivals)
-        finally:
-            self._let_go(waiting.values(), sum(held.values()))
-            if setbacks:
-                this.setbacks += len(setbacks)
-                await self._state.record_group(self._job.number, (), setbacks)
-
-    def _arrival(self, item: PendingItem, fetched: Fetched, place: Place, epoch: str, passage: _Passage) -> Arrival:
-        """The item's bytes are staged: on to the commit, with the item's share of the budget."""
-        flags = item.flags if fetched.flags is None else fetched.flags
-        date = item.date if fetched.date is None else fetched.date
-        deposit = Deposit(place, epoch, item.key, fetched.body, flags, date)
-        listed = item.size if fetched.listed_size is None else fetched.listed_size
-        return Arrival(item.number, self._job.number, deposit, listed, self._passed, self._written, passage)
-
-    async def _pass_on_twin(self, item: PendingItem, twin: Twin, place: Place, folder: Folder, this: _Pass) -> None:
-        """The same for a second body of the item. It has no share of the budget, so its commit is waited for."""
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        deposit = Deposit(place, epoch_of(folder), item.key, twin.body, item.flags, item.date)
-        listed = item.size if twin.listed_size is None else twin.listed_size
-        passage = _Passage(item, folder, this, 0, over)
-        self._put([Arrival(item.number, self._job.number, deposit, listed, self._passed, self._written, passage, twin=True)])
-        await over
-
-    def _put(self, arrivals: Sequence[Arrival]) -> None:
-        if arrivals:
-            self._unsettled += len(arrivals)
-            self._all_settled.clear()
-            self._workshop.ingest.put(arrivals)
-
-    def _written(self, arrivals: Sequence[Arrival]) -> None:
-        """Their bytes are out of memory: others may come."""
-        weight = 0
-        for arrival in arrivals:
-            assert isinstance(arrival.passage, _Passage)
-            weight += arrival.passage.weight
-            arrival.passage.weight = 0
-        self._let_go((), weight)
-
-    def _passed(self, arrivals: Sequence[Arrival], error: HaulError | None) -> None:
-        """A commit is over, whatever became of these."""
-        firsts: list[PendingItem] = []
-        weight = size = 0
-        for arrival in arrivals:
-            passage = arrival.passage
-            assert isinstance(passage, _Passage)
-            if isinstance(error, ItemRejected):
-                passage.this.unwritable[passage.folder.number] = (passage.folder, error)
-                passage.this.plan.drop(passage.folder)
-            if passage.over is None:
-                firsts.append(passage.item)
-                weight += passage.weight
-                size += arrival.deposit.body.size
-            elif not passage.over.done():
-                passage.over.set_result(None)
-        self._let_go(firsts, weight)
-        if error is None:
-            self.stored += len(firsts)
-            self._meter.add(len(firsts), size)
-        elif not isinstance(error, ItemRejected):
-            self._failure = error
-        self._unsettled -= len(arrivals)
-        if not self._unsettled:
-            self._all_settled.set()
-
-    def _setback(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected, this: _Pass) -> Setback:
-        if isinstance(outcome, Rejected):
-            return Setback(item.number, outcome.kind, outcome.reason, final=True, skip=outcome.skip)
-        asked = msgspec.structs.replace(item, retry_count=item.retry_count + 1)
-        if asked.retry_count < self._attempts:
-            this.plan.again(folder, asked)
-        else:
-            this.silent.setdefault(folder.number, []).append(asked)
-        return Setback(item.number, "missing", outcome.reason)
+        return self._fetcher.refused or self._turn.wanted or self._account.wanted(self._job.priority)
 
     async def _look_again(self, this: _Pass) -> None:
         """List afresh the folders in doubt. What they still name and never gave is failed; the rest is no longer wanted."""
@@ -258,38 +162,3 @@ class Downloader:
         more = f" (and {len(troubles) - 1} folders more have trouble)" if len(troubles) > 1 else ""
         detail = f"{troubles[0]}{more}" if troubles else "the origin gives none of them."
         raise Transient("stalled", f"Items are wanted, but cannot be had: {detail}")
-
-    # --- bytes and claims ---
-
-    async def _settled(self) -> None:
-        """Wait until all that was passed on is stored, and raise what kept it from being stored."""
-        if self._unsettled:
-            await self._all_settled.wait()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    async def _hold(self, batch: Batch) -> dict[str, int]:
-        """Bytes of the budget held for each item. Only a batch of one can be larger than the whole budget."""
-        total = sum(reckoned(item) for item in batch.items)
-        try:
-            granted = await self._workshop.budget.acquire(total)
-        except asyncio.CancelledError:
-            self._let_go(batch.items, 0)
-            raise
-        if len(batch.items) == 1:
-            return {batch.items[0].key: granted}
-        return {item.key: reckoned(item) for item in batch.items}
-
-    def _let_go(self, items: Iterable[PendingItem], weight: int) -> None:
-        numbers = {item.number for item in items}
-        self.in_progress -= numbers
-        self._account.release(numbers)
-        if weight:
-            self._workshop.budget.release(weight)
-
-
-def epoch_of(folder: Folder) -> str:
-    """The epoch of a folder that has been listed."""
-    assert folder.epoch is not None, "a folder has an epoch from its first listing on"
-    return folder.epoch

@@ -8,26 +8,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 from collections.abc import Iterable
+from typing import Any
 
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
 from hauld.engine.downloader import Downloader
-from hauld.engine.limits import FreeTurn, Slots, Turn
+from hauld.engine.limits import FreeTurn, Slots, SlotTurn
 from hauld.engine.progress import Meter
+from hauld.engine.schedule import Schedule
 from hauld.engine.workshop import Workshop
 from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
-from hauld.model import Folder, FolderKind, Job, JobStatus, Phase, Trouble
+from hauld.model import Folder, Job, JobStatus, Phase, Trouble
 from hauld.retry import LOCAL, decide
 
 log = logging.getLogger(__name__)
 
 
 class JobKeeper:
-    """Keeps one job. ``run`` ends when there is nothing more to do for it until somebody starts it again. ``untold`` is why
-    it waits, where the ledger could not be told."""
+    """Keeps one job. ``run`` ends when there is nothing more to do for it until somebody starts it again; it can be called
+    again after a defect. ``untold`` is why it waits, where the ledger could not be told."""
 
     def __init__(self, job: Job, account: Account, workshop: Workshop, slots: Slots) -> None:
         self.job = job
@@ -38,20 +39,21 @@ class JobKeeper:
         self._state = workshop.state
         self._slots = slots
         self._downloader: Downloader | None = None
-        self._turn: Turn = FreeTurn()
-        self._looked = -math.inf
+        self._turn: SlotTurn | FreeTurn = FreeTurn()
+        self._schedule = Schedule(account, workshop.clock)
         self._doubtful = False
-        self._due: dict[int, float] = {}
         self._wake = asyncio.Event()
+        self._news = asyncio.Event()
         self._askers: list[asyncio.Future[None]] = []
 
     @property
     def in_progress(self) -> int:
         """Items being fetched right now."""
-        return len(self._downloader.in_progress) if self._downloader is not None else 0
+        return self._downloader.in_progress if self._downloader is not None else 0
 
     async def run(self) -> None:
         """Import, then watch while the job is live and well."""
+        self._turn = FreeTurn()
         try:
             if self.job.status in (JobStatus.PENDING, JobStatus.RUNNING):
                 async with self._slots.slot(self.job.priority) as self._turn:
@@ -60,15 +62,14 @@ class JobKeeper:
             while self.job.live and self.job.status is JobStatus.COMPLETED:
                 await self._until_due()
                 await self._persist()
-        except Exception as error:
-            if isinstance(error, Fatal):
-                raise
-            log.exception("job %s broke; this is a defect of hauld", self.job.id, extra={"event": "job.broke"})
-            trouble = Trouble("internal", f"{type(error).__name__}: a defect of hauld; its log has the details.")
-            with contextlib.suppress(Refused):  # it has ended, or is gone
-                await self._move(JobStatus.FAILED, error=trouble)
         finally:
             self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."))
+
+    async def give_up(self, trouble: Trouble) -> None:
+        """It broke again and again: the job is failed."""
+        log.error("job %s failed: %s", self.job.id, trouble.message, extra={"event": "job.failed", "job": self.job.id})
+        with contextlib.suppress(Refused):  # it has ended, or is gone
+            await self._move(JobStatus.FAILED, error=trouble)
 
     async def sync(self) -> None:
         """Compare every folder now; returns when that is done, and raises why it could not be done. A job that is importing
@@ -79,6 +80,29 @@ class JobKeeper:
         asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._askers.append(asker)
         await asker
+
+    # --- what a listener says ---
+
+    def wants(self, folder: Folder) -> bool:
+        """Whether the job, at work or watching, is to have what is new in the folder."""
+        at_work = self.job.live and self.job.status in (JobStatus.RUNNING, JobStatus.COMPLETED)
+        return at_work and self._account.wants(folder) and self.job.strategy.selects(folder.name)
+
+    def notice(self, folder: int, *, at_once: bool) -> None:
+        """Something has changed in the folder, by number: it is to be compared, at once or when there was some rest. A job that
+        is importing does so when it is through."""
+        self._schedule.notice(folder, at_once=at_once)
+        self._news.set()
+
+    async def synced(self) -> None:
+        """All that is new was found and stored: that is as good as a comparison."""
+        if self.job.status is JobStatus.COMPLETED:
+            with contextlib.suppress(Refused):  # it is gone
+                await self._state.synced(self.job.number)
+
+    def reckon_again(self) -> None:
+        """The origin tells news of a folder by itself from now on, or does not any more."""
+        self._news.set()
 
     # --- giving way, as its downloads do between batches ---
 
@@ -91,8 +115,7 @@ class JobKeeper:
         """Let a more urgent job have the slot, and say so."""
         if not self.wanted:
             return
-        first = Trouble("slot", "A more urgent job goes first.", None, self._workshop.clock.now_ms())
-        await self._state.set_phase(self.job.number, Phase.WAITING, first)
+        await self._say_it_waits("A more urgent job goes first.")
         await self._turn.give_way()
         await self._tell(Phase.DOWNLOADING)
 
@@ -114,6 +137,7 @@ class JobKeeper:
         failures = 0
         while True:
             try:
+                await self._reach()
                 await self._once()
             except HaulError as error:
                 if isinstance(error, Fatal):
@@ -126,6 +150,15 @@ class JobKeeper:
             else:
                 return
 
+    async def _reach(self) -> None:
+        """Have an origin that answers, and the right to work. Who waits for the one leaves the other to those who can work."""
+        if not self._account.reachable:
+            self._turn.leave()
+            await self._account.reach(self.job.priority)
+        if self._turn.must_wait:
+            await self._say_it_waits("Other jobs go first.")
+        await self._turn.take()
+
     async def _once(self) -> None:
         everything = self._wake.is_set() or self.job.status is JobStatus.RUNNING
         self._wake.clear()
@@ -136,18 +169,20 @@ class JobKeeper:
         comparison = Comparison(self.job.strategy, self._account, self._workshop, job=self.job, priority=self.job.priority)
         await self._tell(Phase.LISTING)
         started = self._workshop.clock.monotonic()
-        compared = await comparison.run(lambda folder: everything or self._is_due(folder))
-        self._looked = started
-        intervals = self._account.settings.intervals
-        self._due |= {folder.number: started + intervals[folder.remote.kind] for folder in compared}
-        self._due = {number: due for number, due in self._due.items() if number in comparison.selected}
-        if (await self._state.counters(self.job.number)).remaining:
+        compared = await comparison.run(lambda folder: everything or self._schedule.is_due(folder))
+        self._schedule.compared(started, compared, comparison.selected)
+        if await self._is_missing_some():
             await self._download(comparison)
         await self._complete(comparison)
         if self._doubtful:
             self._workshop.machine.works()
             self._doubtful = False
         self._answer(None)
+
+    async def _is_missing_some(self) -> bool:
+        """Whether anything is to be fetched. What a listener is bringing home just now is not, while the job watches."""
+        async with self._account.looking if self.job.status is JobStatus.COMPLETED else contextlib.nullcontext():
+            return (await self._state.counters(self.job.number)).remaining > 0
 
     async def _download(self, comparison: Comparison) -> None:
         if self.job.status is JobStatus.COMPLETED:
@@ -196,17 +231,17 @@ class JobKeeper:
             with contextlib.suppress(Transient):  # that it waits cannot be written down just now; it waits all the same
                 await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
                 self.untold = None
+        self._turn.leave()
         await self._pause(delay)
         return True
 
     async def _until_due(self) -> None:
-        """Wait for the first folder that is due; where there is none, look for one as often as at an inbox."""
-        soonest = min(self._due.values(), default=self._looked + self._account.settings.intervals[FolderKind.INBOX])
-        await self._pause(max(0.0, soonest - self._workshop.clock.monotonic()))
-
-    def _is_due(self, folder: Folder) -> bool:
-        """Whether the schedule has the folder compared now; one that this daemon has not compared yet is due."""
-        return self._due.get(folder.number, 0.0) <= self._workshop.clock.monotonic()
+        """Wait for the first folder that is due, or until somebody asks for a comparison."""
+        while not self._wake.is_set():
+            self._news.clear()
+            if (seconds := self._schedule.seconds()) <= 0:
+                return
+            await self._pause(seconds, self._news)
 
     async def _move(self, to: JobStatus, *, phase: Phase | None = None, error: Trouble | None = None) -> None:
         """A transition that has to be written down, however long the disk refuses."""
@@ -221,17 +256,22 @@ class JobKeeper:
             else:
                 return
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait that long, or until somebody asks for a comparison."""
-        sleeping = asyncio.ensure_future(self._workshop.clock.sleep(seconds))
-        waking = asyncio.ensure_future(self._wake.wait())
+    async def _pause(self, seconds: float, *reasons: asyncio.Event) -> None:
+        """Wait that long, or until somebody asks for a comparison, or for one of these reasons."""
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in (self._wake, *reasons)]
+        waiting.append(asyncio.ensure_future(self._workshop.clock.sleep(seconds)))
         try:
-            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sleeping.cancel()
-            waking.cancel()
+            for each in waiting:
+                each.cancel()
 
     # --- telling ---
+
+    async def _say_it_waits(self, why: str) -> None:
+        trouble = Trouble("slot", why, None, self._workshop.clock.now_ms())
+        await self._state.set_phase(self.job.number, Phase.WAITING, trouble)
+        self.untold = None
 
     async def _tell(self, phase: Phase) -> None:
         if self.job.status is JobStatus.RUNNING:

@@ -8,6 +8,7 @@ from haulapi import calls
 from hauld.clock import rfc3339
 from hauld.engine.findings import Findings, FolderFindings
 from hauld.engine.job import JobKeeper
+from hauld.engine.listener import Listener
 from hauld.model import Conflict, Counters, FolderProgress, Item, Job, JobStatus, Phase, Strategy, Trouble
 
 
@@ -157,6 +158,25 @@ def verified_folder_on_the_wire(found: FolderFindings) -> calls.VerifiedFolder:
         is_complete=found.is_complete,
         problems=found.problems,
     )
+
+
+def listener_on_the_wire(listener: Listener) -> calls.Listener:
+    return calls.Listener(
+        folder=listener.folder,
+        mode=listener.mode,
+        state=listener.stage,
+        since=str(rfc3339(listener.since)),
+        error=trouble_on_the_wire(listener.trouble),
+        last_notice_at=rfc3339(listener.noticed_at),
+    )
+
+
+def freshness(listeners: Sequence[Listener], inbox_sync_at: int | None, now: int) -> float | None:
+    """How old, in seconds, what is known of the inbox may be; None before it was listed. The times are Unix milliseconds."""
+    if any(listener.stage == "listening" for listener in listeners):
+        return 0.0
+    known = [at for at in (inbox_sync_at, *(listener.heard_until for listener in listeners)) if at is not None]
+    return max(0, now - max(known)) / 1000 if known else None
 
 
 def trouble_on_the_wire(trouble: Trouble | None) -> calls.ErrorInfo | None:

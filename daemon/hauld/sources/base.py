@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hauld.model import Criteria, Notice, Outcome, Page, RemoteFolder, Sink, Twin, Want
 
@@ -78,4 +78,27 @@ class Source(Protocol):
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """Connect, sign in, and hand out the conversation; leaving ends it, whatever state it is in."""
+        ...
+
+
+class Finding(NamedTuple):
+    """What was seen at one step of the way to an origin: ``topic`` names the step, ``message`` is for people; where there is a
+    ``hint``, something should be done, and it says what."""
+
+    topic: str
+    message: str
+    hint: str | None = None
+
+
+class Examiner(Protocol):
+    """What looks at the way to an account's origin."""
+
+    @property
+    def steps(self) -> Sequence[str]:
+        """The topics of an examination, in order."""
+        ...
+
+    def examine(self, *, sign_in: bool = True) -> AsyncGenerator[Finding, None]:
+        """Go step by step and say what is seen, changing nothing; one finding for each of ``steps``, and perhaps more. Raises
+        ``HaulError`` where the next of them fails. Signs in once, or not at all: then it ends before that."""
         ...

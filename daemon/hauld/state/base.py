@@ -118,8 +118,8 @@ class State(Protocol):
     async def account_totals(self, account: int) -> AccountTotals: ...
 
     async def tell_accounts(self, how: Sequence[tuple[str, str, Trouble | None]]) -> None:
-        """Events (``account.state``: account, state, kind, reason), one for each name with how that account is now and why. They
-        are all that is kept of it."""
+        """Events (``account.state``: account, state, kind, reason), one for each name with how that account is now and why.
+        They are all that is kept of it."""
         ...
 
     # --- jobs ---
@@ -302,7 +302,7 @@ class State(Protocol):
         ...
 
     async def nobodys(self, paths: Sequence[str]) -> Sequence[str]:
-        """Those of these paths that no stored item has, and no conflict. Looks at every row of the ledger: pass many at once."""
+        """Those of these paths that no stored item and no conflict has. Looks at every row of the ledger: pass many at once."""
         ...
 
     async def confirm(self, items: Sequence[tuple[int, str]]) -> None:

@@ -29,6 +29,7 @@ from hauld.errors import HaulError, Transient
 from hauld.model import Writer
 from hauld.sources.imap import answers, tls
 from hauld.sources.imap.arguments import Literal, lines
+from hauld.sources.imap.concealing import Concealment
 from hauld.sources.imap.deflate import Deflate
 from hauld.sources.imap.grammar import Continuation, Data, Event, Parser, ProtocolError, Status, Value
 
@@ -60,7 +61,8 @@ library.log.setLevel(max(library.log.level, logging.INFO))
 
 class Connection(library.IMAP4ClientProtocol):
     """The conversation on one transport. ``where`` names the other end in errors; ``timeout`` is how long no byte may come
-    while an answer is due. ``answered_at`` is when, by the loop's clock, a command other than IDLE was last answered."""
+    while an answer is due. ``answered_at`` is when, by the loop's clock, a command other than IDLE was last answered. The
+    ``concealment`` keeps secrets out of what is passed on of the server's words."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, where: str, timeout: float) -> None:
         super().__init__(loop)
@@ -68,6 +70,7 @@ class Connection(library.IMAP4ClientProtocol):
         self.failure: HaulError | None = None
         self.greeting: asyncio.Future[Status | None] = loop.create_future()
         self.closed = asyncio.Event()
+        self.concealment = Concealment()
         self._loop = loop
         self._timeout = timeout
         self._parser = Parser()
@@ -232,6 +235,12 @@ class Connection(library.IMAP4ClientProtocol):
         return await self.ask("COMPRESS", b"DEFLATE")
 
     @property
+    def encryption(self) -> ssl.SSLObject | None:
+        """How the connection is encrypted; None when it is not."""
+        spoken = self._wire.get_extra_info("ssl_object") if self._wire is not None else None
+        return spoken if isinstance(spoken, ssl.SSLObject) else None
+
+    @property
     def at_rest(self) -> bool:
         """Whether the connection is open and no answer is due."""
         return self._wire is not None and self.failure is None and not self._pending
@@ -347,6 +356,7 @@ class Connection(library.IMAP4ClientProtocol):
             self._tell(event)
 
     def _take_status(self, status: Status) -> None:
+        status = self.concealment.status(status)
         if status.tag != b"*":
             pending = self._pending.pop(status.tag, None)
             if pending is None:
@@ -389,6 +399,8 @@ class Connection(library.IMAP4ClientProtocol):
         return any(pending.verb == "LOGOUT" for pending in self._pending.values())
 
     def _break_off(self, reason: str, cause: Exception | None = None) -> None:
+        if self.concealment.is_on:
+            reason, cause = "what it said while a secret was on its way is not quoted", None
         self.end(Transient("protocol", f"{self.where} broke the IMAP protocol: {reason}."), cause)
 
     # --- sending ---------------------------------------------------------------------------------------------------

@@ -25,15 +25,18 @@ Secret = Callable[[], Awaitable[str]]
 
 async def sign_in(connection: Connection, options: ImapOptions, secret: Secret) -> None:
     """Leave the connection authenticated, with the capabilities it has then; where the server greeted with PREAUTH, it is
-    already. Raises ``NeedsAttention`` when a person has to act."""
-    if connection.state == library.NONAUTH:
+    already. Raises ``NeedsAttention`` when a person has to act. No error holds the secret, whatever the server says."""
+    try:
+        if connection.state == library.NONAUTH:
+            await connection.capability()
+            if options.auth == "password":
+                await _with_password(connection, options.user, secret)
+            else:
+                await _with_token(connection, options, secret)
+            connection.state = library.AUTH
         await connection.capability()
-        if options.auth == "password":
-            await _with_password(connection, options.user, secret)
-        else:
-            await _with_token(connection, options, secret)
-        connection.state = library.AUTH
-    await connection.capability()
+    finally:
+        connection.concealment.forget()
 
 
 # --- passwords -----------------------------------------------------------------------------------------------------
@@ -42,10 +45,10 @@ async def sign_in(connection: Connection, options: ImapOptions, secret: Secret) 
 async def _with_password(connection: Connection, user: str, secret: Secret) -> None:
     way = _way(connection)
     password = await secret()
+    connection.concealment.add(password, _plain(user, password).decode())
     status = await way(connection, user, password)
     if status.condition != "OK":
-        hidden = (_base64(_plain(user, password)).decode("ascii"), password)
-        raise answers.refusal(connection.where, _without(hidden, status))
+        raise answers.refusal(connection.where, status)
 
 
 def _way(connection: Connection) -> Callable[[Connection, str, str], Awaitable[Status]]:
@@ -101,6 +104,7 @@ async def _with_token(connection: Connection, options: ImapOptions, secret: Secr
 async def _try_token(connection: Connection, options: ImapOptions, token: str) -> NeedsAttention | None:
     """None once signed in, else why the token was refused. Raises what is not the token's fault."""
     response, farewell = _MESSAGES[options.auth](options, token)
+    connection.concealment.add(token, response.decode())
     said: list[bytes] = []
 
     def listener(event: Event) -> None:
@@ -113,9 +117,8 @@ async def _try_token(connection: Connection, options: ImapOptions, token: str) -
         )
     if status.condition == "OK":
         return None
-    reason = _reason(said)
+    reason = connection.concealment.text(_reason(said))
     told = status._replace(text=f"{status.text} ({reason})" if reason else status.text)
-    told = _without((_base64(response).decode("ascii"), token), told)
     error = answers.refusal(connection.where, told)
     if not isinstance(error, NeedsAttention):
         raise error
@@ -186,11 +189,3 @@ def _first(connection: Connection, response: bytes) -> bytes | Literal:
 
 def _base64(data: bytes) -> bytes:
     return binascii.b2a_base64(data, newline=False)
-
-
-def _without(hidden: tuple[str, ...], status: Status) -> Status:
-    """The answer without what was secret in the question, should the server have repeated it."""
-    text = status.text
-    for secret in filter(None, hidden):
-        text = text.replace(secret, "***")
-    return status._replace(text=text)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import HaulError, NeedsAttention, Transient, out_of_files
-from hauld.sources.imap import answers, tls
+from hauld.sources.base import Finding
+from hauld.sources.imap import answers, examining, signin, tls
 from hauld.sources.imap.client import Client
 from hauld.sources.imap.idling import Span
 from hauld.sources.imap.options import ImapOptions
 from hauld.sources.imap.protocol import Connection
 from hauld.sources.imap.session import ImapSession
-from hauld.sources.imap.signin import Secret, sign_in
+from hauld.sources.imap.signin import Secret
 
 TLS_RETRY = 300.0
 """Seconds, at least, before a failed TLS handshake is tried again: it seldom mends itself."""
@@ -30,7 +31,9 @@ FAREWELL = 2.0
 
 
 class ImapSource:
-    """See ``sources.base.Source``. ``secret`` gives the password or token, and is asked for each sign-in."""
+    """See ``sources.base.Source`` and ``Examiner``. ``secret`` gives the password or token, and is asked for each sign-in."""
+
+    steps = ("secret", "address", "connection", "encryption", "sign-in", "folders", "new mail")
 
     def __init__(self, options: ImapOptions, secret: Secret) -> None:
         self._options = options
@@ -44,7 +47,7 @@ class ImapSource:
         client = self._client()
         try:
             greeting = await self._connect(client)
-            await sign_in(client.connection, self._options, self._secret)
+            await signin.sign_in(client.connection, self._options, self._secret)
             if self._options.compress and "COMPRESS=DEFLATE" in client.connection.capabilities:
                 await client.connection.compress()  # a server that refuses after all is spoken to without
             options = self._options
@@ -53,6 +56,43 @@ class ImapSource:
             await client.abort(FAREWELL)
             raise
         await client.leave(FAREWELL)
+
+    async def examine(self, *, sign_in: bool = True) -> AsyncGenerator[Finding, None]:
+        told = await self._secret()
+        yield Finding("secret", "can be read")
+        yield await examining.addresses(self._options)
+        self._check_options()
+        client = self._client()
+        try:
+            try:
+                await self._connect(client)
+            except HaulError as error:
+                if error.kind in examining.OF_ENCRYPTION:
+                    yield examining.connected(self._options)
+                raise
+            yield examining.connected(self._options)
+            yield examining.encryption(self._options, client.connection)
+            if sign_in:
+                async for finding in self._examine_inside(client, told):
+                    yield finding
+        except BaseException:
+            await client.abort(FAREWELL)
+            raise
+        await client.leave(FAREWELL)
+
+    async def _examine_inside(self, client: Client, told: str) -> AsyncGenerator[Finding, None]:
+        async def secret() -> str:
+            return told  # the same again is not tried again
+
+        await signin.sign_in(client.connection, self._options, secret)
+        yield Finding("sign-in", f"{self._options.user} may sign in")
+        options = self._options
+        yield await examining.folders(
+            ImapSession(client.connection, "", options.max_message_size, options.window, self._idle_span)
+        )
+        yield examining.push(client.connection)
+        for finding in examining.limits(client.connection):
+            yield finding
 
     def _check_options(self) -> None:
         """Refuse what would be unsafe or is not there, before a byte is sent."""
