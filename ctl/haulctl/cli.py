@@ -38,6 +38,8 @@ SECTIONS = {
         "sync": "act.sync",
         "verify": "verify.verify",
         "test": "act.test",
+        "reload": "configure.reload",
+        "doctor": "doctor.doctor",
     },
     "Shell": {
         "completion": "shell.completion",

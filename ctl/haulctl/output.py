@@ -49,13 +49,16 @@ def answer(
             line(element)
 
 
-def value(result: msgspec.Struct, screen: Iterable[str]) -> None:
-    """Give a result that is at hand already in the form asked for."""
+def value(result: msgspec.Struct, screen: Iterable[str], *, each: str | None = None) -> None:
+    """Give a result that is at hand already in the form asked for; as JSON lines, one for ``each`` element of that list."""
     form = settings().output
     if form == "table":
         lines(screen)
+    elif form == "json":
+        document(msgspec.json.encode(result))
     else:
-        (document if form == "json" else line)(msgspec.json.encode(result))
+        for element in [result] if each is None else getattr(result, each):
+            line(msgspec.json.encode(element))
 
 
 def lines(screen: Iterable[str]) -> None:
@@ -88,7 +91,8 @@ def say(sentence: str) -> None:
 
 def say_failure(failure: Failure) -> None:
     """What failed and why, and below it what can be done."""
-    first, *more = _broken("haulctl: " + words.visible(failure.message))
+    told = f"haulctl: {failure.message}".splitlines()
+    first, *more = [piece for each in told for piece in _broken(words.visible(each))]
     click.echo(click.style("haulctl: ", fg="red") + first.removeprefix("haulctl: "), err=True, color=_colour())
     if failure.candidates:
         more += _broken(f"Perhaps: {', '.join(map(words.visible, failure.candidates))}")

@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
 
-from haulapi.calls import Account, AccountTest, DaemonStatus, ErrorInfo, Folder, Item, Job, Preview, Strategy
+from haulapi.calls import (
+    Account,
+    AccountTest,
+    DaemonStatus,
+    Diagnosis,
+    ErrorInfo,
+    Folder,
+    Item,
+    Job,
+    Listener,
+    Preview,
+    Reload,
+    Strategy,
+)
 from haulapi.events import Event
 from haulctl.failure import HINTS
 from haulctl.table import Cell, Column, paint, render, wide
@@ -32,10 +45,13 @@ COLOURS = {
     "downloading": "cyan",
     "completed": "green",
     "connected": "green",
+    "listening": "green",
     "waiting": "yellow",
     "paused": "yellow",
     "failed": "red",
     "attention": "red",
+    "ok": "green",
+    "warning": "yellow",
 }
 PRIORITIES = {1: "urgent", 2: "normal", 3: "background"}
 WIDEST_TEXT = 110
@@ -81,6 +97,7 @@ def accounts(listed: Sequence[Account], width: int | None, now: datetime) -> Lin
         Column("ITEMS", right=True, spare=1),
         Column("SIZE", right=True, spare=2),
         Column("LAST SYNC", spare=1),
+        Column("INBOX", spare=5),
         Column("USER", least=8, spare=6),
         Column("HOST", least=8, spare=7),
         Column("WHY", least=20, spare=8),
@@ -94,6 +111,7 @@ def accounts(listed: Sequence[Account], width: int | None, now: datetime) -> Lin
             count(account.items),
             size(account.bytes),
             ago(account.last_sync_at, now) or "never",
+            _state(_hearing(account.listeners[0])) if account.listeners else "",
             visible(account.user),
             visible(account.host),
             visible(account.error.message) if account.error else "",
@@ -112,8 +130,47 @@ def account(one: Account, width: int | None, now: datetime) -> Lines:
         ("Stored", f"{counted(one.items, 'item')} in {counted(one.folders, 'folder')}, {size(one.bytes)}"),
         ("Connections", count(one.connections)),
         ("Last sync", date_and_time(one.last_sync_at, now) or "never"),
+        *((visible(listener.folder), _heard(listener, one.freshness_secs, now)) for listener in one.listeners),
     )
     yield from _why(one.error, width, now)
+    for listener in one.listeners:
+        if listener.error and not (one.error and one.error.message == listener.error.message):
+            yield ""
+            yield from _trouble(visible(listener.folder), listener.error, width, now)
+
+
+def reloaded(told: Reload, width: int | None) -> Lines:
+    """What reading the configuration again has changed."""
+    others = [name for name in told.added if name in told.removed]
+    yield from _pairs(
+        ("Added", _named(name for name in told.added if name not in others)),
+        ("Removed", _named(name for name in told.removed if name not in others)),
+        ("Replaced", _named(others)),
+        ("Changed", _named(told.changed)),
+        ("Applied", _named(told.applied)),
+        ("As they were", counted(len(told.unchanged), "account")),
+    )
+    if others:
+        why = "Replaced: another host or user is another account. What the old ones have stored stays."
+        yield from _paragraph("", why, width)
+    if told.restart_needed:
+        needed = f"Not yet in force, because hauld has to be restarted for it: {_named(told.restart_needed)}"
+        yield from _paragraph("", paint(needed, "yellow"), width)
+
+
+def diagnosed(found: Diagnosis, width: int | None, marks: Mapping[str, str]) -> Lines:
+    """What was looked at, a line for each; what to do below it. ``marks`` are what lines begin with, by status."""
+    room = max(map(len, marks.values()))
+    for check in found.checks:
+        mark = f"{marks.get(check.status, check.status):<{room}}"
+        whose = f"{visible(check.account)}: " if check.account else ""
+        told = f"{whose}{visible(check.name)}: {visible(check.message)}"
+        first, *rest = _paragraph(" " * (room + 1), told, width) if width else [" " * (room + 1) + told]
+        yield paint(mark, COLOURS.get(check.status)) + first[room:]
+        yield from rest
+        if check.hint and check.status not in {"ok", "skipped"}:
+            start = " " * (room + 3)
+            yield from _paragraph(start, visible(check.hint), width) if width else [start + visible(check.hint)]
 
 
 def tested(test: AccountTest, width: int | None) -> Lines:
@@ -387,12 +444,14 @@ def _wrong(daemon: DaemonStatus, unfinished: Sequence[Job], width: int | None, n
     """Everything that needs somebody or waits for something, what needs somebody first."""
     troubles: list[tuple[str, ErrorInfo]] = []
     if daemon.configuration_error:
-        hint = "The last good configuration stays in force. Mend the file, then restart hauld."
+        hint = "It was read again and cannot be used; the last good one stays in force. Mend it, then: haulctl reload"
         troubles.append(("configuration", ErrorInfo(kind="configuration", message=daemon.configuration_error, hint=hint)))
     troubles += [(f"account {each.name}", each.error) for each in daemon.accounts if each.error]
     told = {(each.name, each.error.message) for each in daemon.accounts if each.error}
     troubles += [
-        (f"job {each.id}", each.error) for each in unfinished if each.error and (each.account, each.error.message) not in told
+        (f"job {each.id}", each.error)
+        for each in unfinished
+        if each.error and each.status != "paused" and (each.account, each.error.message) not in told
     ]
     if not troubles:
         yield paint("Nothing is wrong.", "green")
@@ -431,9 +490,25 @@ def _trouble(where: str, error: ErrorInfo, width: int | None, now: datetime) -> 
         facts.append(f"since {ago(error.since, now)}")
     facts.append(f"next try {until(error.retry_at, now)}" if error.retry_at else "until somebody acts")
     yield f"{paint(visible(where), 'yellow' if error.retry_at else 'red')}: {', '.join(facts)}"
-    yield from _paragraph("  ", visible(error.message), width)
+    for line in error.message.splitlines():
+        yield from _paragraph("  ", visible(line), width)
     if hint := error.hint or HINTS.get(error.kind):
         yield from _paragraph("  -> ", visible(hint), width)
+
+
+def _hearing(listener: Listener) -> str:
+    """How news come, in a word or two."""
+    return listener.mode if listener.mode == "polling" else listener.state
+
+
+def _heard(listener: Listener, freshness: float | None, now: datetime) -> str:
+    """How news come, since when, and how old what is known may be."""
+    parts = [f"{_painted(_hearing(listener))} since {date_and_time(listener.since, now)}"]
+    if freshness:
+        parts.append(f"known as it was {duration(freshness)} ago")
+    if listener.last_notice_at:
+        parts.append(f"last notice {ago(listener.last_notice_at, now)}")
+    return ", ".join(parts)
 
 
 def _word(status: str, phase: str | None = None) -> str:
@@ -499,6 +574,10 @@ def _wants(strategy: Strategy) -> str:
 def _jobs_by_status(jobs: dict[str, int]) -> str:
     told = [f"{count(number)} {visible(status)}" for status, number in jobs.items() if number]
     return ", ".join(told) or "none"
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(map(visible, names))
 
 
 def _pairs(*pairs: tuple[str, str]) -> Lines:

@@ -123,8 +123,21 @@ class Item(msgspec.Struct, kw_only=True):
     conflicts: list[Conflict] = []
 
 
+class Listener(msgspec.Struct, kw_only=True):
+    """How news of a folder come: ``mode`` is ``push``, or ``polling`` as the schedule says. ``state`` is ``connecting``,
+    ``catching up``, ``listening`` or ``waiting`` (``error`` says for what)."""
+
+    folder: str
+    mode: str
+    state: str
+    since: str
+    error: ErrorInfo | None = None
+    last_notice_at: str | None = None
+
+
 class Account(msgspec.Struct, kw_only=True):
-    """A configured origin and how it is: ``state`` is ``idle``, ``connected``, ``waiting`` or ``attention``."""
+    """A configured origin and how it is: ``state`` is ``idle``, ``connected``, ``waiting`` or ``attention``. What is known of
+    its inbox may be ``freshness_secs`` old: 0 while it is listened to, null before it was listed."""
 
     name: str
     source: str
@@ -138,6 +151,8 @@ class Account(msgspec.Struct, kw_only=True):
     items: int = 0
     bytes: int = 0
     last_sync_at: str | None = None
+    listeners: list[Listener] = []
+    freshness_secs: float | None = None
 
 
 class TestedFolder(msgspec.Struct, kw_only=True):
@@ -179,7 +194,8 @@ class Hello(msgspec.Struct, kw_only=True):
 
 
 class DaemonStatus(msgspec.Struct, kw_only=True):
-    """The daemon on one screen. ``memory_bytes`` is resident memory; ``jobs`` counts by status."""
+    """The daemon on one screen. ``memory_bytes`` is resident memory; ``jobs`` counts by status. ``configuration_error`` is all
+    that was wrong with the configuration when it was last read again, each problem on a line; what ran before goes on."""
 
     version: str
     uptime_seconds: float
@@ -192,6 +208,43 @@ class DaemonStatus(msgspec.Struct, kw_only=True):
     state_path: str
     store_path: str
     configuration_error: str | None = None
+
+
+class Reload(msgspec.Struct, kw_only=True):
+    """What reading the configuration again has changed: accounts by name, and keys such as ``daemon.log_level``. An account
+    with another host or user is another one: removed, and added. ``applied`` keys hold from now on; those in
+    ``restart_needed`` keep their old values until hauld is started again."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    unchanged: list[str]
+    applied: list[str]
+    restart_needed: list[str]
+
+
+class Check(msgspec.Struct, kw_only=True):
+    """One thing that was looked at: of one account, or of the machine (null). ``status`` is ``ok``, ``warning``, ``failed``, or
+    ``skipped`` when something before it keeps it from being looked at. ``hint`` says what to do, ``kind`` names the error."""
+
+    name: str
+    account: str | None = None
+    status: str = "ok"
+    message: str
+    hint: str | None = None
+    kind: str | None = None
+
+
+class Diagnosis(msgspec.Struct, kw_only=True):
+    """All that was looked at, in order: the machine first, then account by account."""
+
+    checks: list[Check]
+
+
+class DoctorParams(Params):
+    """One account beside the machine, or all."""
+
+    account: str | None = None
 
 
 class AccountParams(Params):
@@ -437,6 +490,8 @@ CALLS = {
     for call in (
         Call("daemon.hello", HelloParams, Hello, "Versions; refuses a client of another major version."),
         Call("daemon.status", NoParams, DaemonStatus, "The daemon, its accounts and jobs, and what is wrong."),
+        Call("daemon.reload", NoParams, Reload, "Read the configuration again and apply what is different."),
+        Call("daemon.doctor", DoctorParams, Diagnosis, "Look at all that may be wrong, changing nothing."),
         Call("accounts.list", NoParams, AccountList, "All configured accounts with their state."),
         Call("accounts.get", AccountParams, Account, "One account."),
         Call("accounts.test", AccountParams, AccountTest, "Sign in and list folders, changing nothing."),

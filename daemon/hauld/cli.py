@@ -20,6 +20,9 @@ from hauld.errors import Fatal, HaulError, NeedsAttention, Refused, Transient
 if TYPE_CHECKING:
     from hauld.config import Config
 
+LAST_SECONDS = 1.5
+"""Seconds that what has outlived the daemon may take to end."""
+
 LONGEST_SECRET_LINE = 8192
 """Characters read for a secret on standard input."""
 
@@ -106,6 +109,35 @@ def check_config(path: Path | None) -> None:
     click.echo(f"{config.path}: ok, {count} account{'' if count == 1 else 's'}")
 
 
+@main.command(epilog=example("hauld doctor", "hauld doctor work --json"))
+@click.argument("account", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, as haulctl doctor -o json gives it.")
+@config_option
+def doctor(account: str | None, as_json: bool, path: Path | None) -> None:
+    """Look at all that may be wrong, without a running daemon, and tell what to do.
+
+    It is for the user that hauld runs as; 'haulctl doctor' asks the daemon itself. Each account is signed in to once, at
+    most, and nothing is changed. The exit code is 78 when the configuration is wrong, 7 when a sign-in was refused, 1 when
+    something else failed, and 0 where there are warnings only.
+    """
+    import asyncio
+    import functools
+
+    import msgspec
+
+    from hauld.app import source_of
+    from hauld.config import find, load
+    from hauld.doctor import Doctor, exit_of, lines_of
+
+    found = asyncio.run(Doctor(functools.partial(load, find(path)), source_of).diagnose(account))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        for line in lines_of(found):
+            click.echo(line)
+    click.get_current_context().exit(exit_of(found))
+
+
 @main.command(epilog=example("hauld migrate"))
 @config_option
 def migrate(path: Path | None) -> None:
@@ -172,15 +204,37 @@ def demo(directory: Path | None, messages: int) -> None:
 def carry_out(daemon: Coroutine[Any, Any, None]) -> None:
     """Run it to its end. What nobody foresaw goes into the log, with the traceback that a mistake is mended by."""
     import asyncio
+    import threading
+
+    last = threading.Timer(LAST_SECONDS, _leave)
+    last.daemon = True
+
+    async def whole() -> None:
+        try:
+            await daemon
+        finally:
+            last.start()
 
     try:
-        asyncio.run(daemon)
+        asyncio.run(whole())
     except HaulError:
         raise
     except Exception as error:
         event = {"event": "daemon.bug"}
         logging.getLogger("hauld").critical("A mistake in hauld ended it: %s.", _whereabouts(error), exc_info=True, extra=event)
         raise
+    finally:
+        last.cancel()
+
+
+def _leave() -> None:
+    """The daemon has ended, and something that it has left behind does not: a task that does not listen, a thread in a call
+    that does not return. Nothing is lost by leaving: state and store are closed."""
+    import os
+
+    logging.getLogger("hauld").error("Something does not end; hauld leaves it.", extra={"event": "daemon.left"})
+    logging.shutdown()
+    os._exit(Exit.FAILURE)
 
 
 def _load(path: Path | None) -> Config:

@@ -36,6 +36,20 @@ from support.terminal import Running, open_terminal
 
 HAULCTL = [sys.executable, "-c", "from haulctl.cli import main; main()"]
 
+LATE_INTERRUPT = """
+import ctypes, operator, select, signal
+from functools import partial
+from haulctl.cli import main
+
+def interrupted(reading, writing, failing, select=select.select):
+    # what C calls in a row: Python does not look for signals in between
+    steps = [partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT)), partial(select, reading, writing, failing)]
+    return list(map(operator.call, steps))[1]
+
+select.select = interrupted
+main()
+"""
+
 
 @dataclass
 class Outcome:
@@ -100,6 +114,7 @@ def test_status_tells_what_is_wrong_before_all_else(haulctl: Any, answers: Answe
         (("create", "work"), "jobs.create"),
         (("sync", "k3x9"), "jobs.sync"),
         (("retry", "k3x9"), "jobs.retry"),
+        (("reload",), "daemon.reload"),
     ],
 )
 def test_each_command_asks_its_method_and_gives_the_result_as_on_the_wire(
@@ -349,12 +364,34 @@ def test_purging_asks_first_where_there_is_somebody_to_ask(path: Path, answers: 
         asking.until(lambda text: "[y/N]" in text)
         asking.type("\x03")
         assert asking.end() == Exit.INTERRUPTED
+        assert asking.display.text.splitlines()[-1] == "Interrupted.", "on a line of its own"
     assert answers.jobs
     with Running(purge, 80) as asking:
         asking.until(lambda text: "[y/N]" in text)
-        asking.type("y\n")
+        asking.type("perhaps\n")
+        asking.until(lambda text: text.count("[y/N]") == 2)
+        asking.type("Y\n")
         assert asking.end() == Exit.OK
     assert answers.asked[-1] == ("jobs.delete", DeleteParams(job="job_k3x9q2m4v8zt", purge=True))
+
+
+def test_ctrl_c_typed_just_before_haulctl_waits_for_an_answer_ends_it(path: Path, answers: Answers) -> None:
+    """The signal comes after Python has last looked for one, and before the wait has begun."""
+    answers.jobs = [done()]
+    purge = [sys.executable, "-c", LATE_INTERRUPT, "--socket", str(path), "delete", "k3x9", "--purge"]
+    with Running(purge, 80) as asking:
+        assert asking.end() == Exit.INTERRUPTED
+    assert answers.jobs
+
+
+def test_an_answer_that_ends_before_it_began_is_none(path: Path, answers: Answers) -> None:
+    answers.jobs = [done()]
+    with Running([*HAULCTL, "--socket", str(path), "delete", "k3x9", "--purge"], 80) as asking:
+        asking.until(lambda text: "[y/N]" in text)
+        asking.type("\x04")
+        assert asking.end() == Exit.INTERRUPTED
+        assert asking.display.text.splitlines()[-1] == "Interrupted."
+    assert answers.jobs
 
 
 @pytest.mark.parametrize("options", [("--purge", "--yes"), ("--yes",), ()], ids=["purge, yes", "yes", "neither"])

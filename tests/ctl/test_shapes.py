@@ -46,6 +46,7 @@ SHAPES: dict[tuple[str, ...], tuple[str, str | None]] = {
     ("watch", "k3x9"): ("Job", None),
     ("events", "--since", "0"): ("EventList", "Event"),
     ("verify",): ("Verification", None),
+    ("reload",): ("Reload", None),
 }
 """What a command gives with ``-o json``, and what each line is with ``-o jsonl`` where that is another."""
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from haulapi import calls
-from haulapi.calls import AccountTest, DaemonStatus, ErrorInfo, Preview, PreviewFolder, Progress, Strategy
+from haulapi.calls import AccountTest, DaemonStatus, ErrorInfo, Listener, Preview, PreviewFolder, Progress, Strategy
 from haulapi.events import Event
 from haulctl import show
 from support.door import REFUSED_SIGN_IN, THROTTLED, account, done, folder, item, job
@@ -138,8 +138,8 @@ Store        /var/lib/haul/mail
 Wrong: 3
   configuration: until somebody acts
     haul.toml: accounts.work.port is not a number.
-    -> The last good configuration stays in force. Mend the file, then restart
-       hauld.
+    -> It was read again and cannot be used; the last good one stays in force.
+       Mend it, then: haulctl reload
   account home: sign-in, since 2 h ago, until somebody acts
     imap.example.org refused the sign-in of me@example.org: Invalid credentials.
     -> Check the password that password_command gives, then: haulctl start JOB
@@ -264,6 +264,46 @@ Last sync    2026-01-31 11:58:00 (2 min ago)
 Why: sign-in, since 2 h ago, until somebody acts
   imap.example.org refused the sign-in of me@example.org: Invalid credentials.
   -> Check the password that password_command gives, then: haulctl start JOB
+"""
+    )
+
+
+def test_an_account_says_how_news_of_its_inbox_come() -> None:
+    heard = Listener(
+        folder="INBOX",
+        mode="push",
+        state="listening",
+        since="2026-01-31T11:00:00Z",
+        last_notice_at="2026-01-31T11:59:00Z",
+    )
+    no_push = ErrorInfo(
+        kind="push",
+        message="imap.example.org does not offer to push.",
+        retry_at="2026-01-31T12:20:00Z",
+        since="2026-01-31T11:20:00Z",
+    )
+    asked = Listener(folder="INBOX", mode="polling", state="waiting", since="2026-01-31T11:20:00Z", error=no_push)
+    shown = seen(show.accounts([account(listeners=[heard]), account(listeners=[asked]), account()], 80, NOON))
+    assert (
+        shown
+        == """
+NAME  STATE      SINCE      FOLDERS  ITEMS    SIZE  LAST SYNC  INBOX
+work  connected  3 min ago       12  8,412  1.2 GB  2 min ago  listening
+work  connected  3 min ago       12  8,412  1.2 GB  2 min ago  polling
+work  connected  3 min ago       12  8,412  1.2 GB  2 min ago
+"""
+    )
+    shown = seen(show.account(account(listeners=[heard], freshness_secs=0.0), 80, NOON))
+    assert "INBOX        listening since 2026-01-31 11:00:00 (1 h ago), last notice 1 min ago\n" in shown
+    shown = seen(show.account(account(listeners=[asked], freshness_secs=125.0), 80, NOON))
+    assert shown.endswith(
+        """
+INBOX        polling since 2026-01-31 11:20:00 (40 min ago), known as it was 2 min ago
+
+INBOX: push, since 40 min ago, next try in 20 min
+  imap.example.org does not offer to push.
+  -> New mail comes by the account's schedule instead; a shorter one for the
+     inbox brings it sooner.
 """
     )
 

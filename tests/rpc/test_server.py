@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from haulapi.frames import MAX_LINE
+from haulapi.frames import MAX_LINE, FrameError, decode
 from hauld.rpc.server import Limits, Server
+from hauld.rpc.turns import Rate
 from support.door import Answers, item, serving
 
 REQUEST = b'{"jsonrpc": "2.0", "method": "jobs.list", "id": 1}\n'
@@ -104,9 +106,10 @@ async def test_requests_of_one_connection_run_side_by_side_and_are_answered_as_t
 
 async def test_C1_the_daemon_is_unharmed_by_a_line_that_is_no_json(path: Path, answers: Answers) -> None:
     async with serving(path, answers), guest(path) as client:
-        for line in (b"\n", b"{\n", b"\xff\xfe\n", b"\x00\n", b"GET / HTTP/1.1\r\n", b"NaN\n"):
+        for line in (b"\n", b"{\n", b"\xff\xfe\n", b"\x00\n", b"GET / HTTP/1.1\r\n", b"NaN\n", b'{"a": 1, "a": 1}\n'):
             client.writer.write(line)
-            assert (await client.read())["error"]["code"] == -32700
+            answer = await client.read()
+            assert (answer["error"]["code"], answer["error"]["data"]["kind"], answer["id"]) == (-32700, "parse_error", None)
         assert "result" in await client.ask("jobs.list")
 
 
@@ -347,3 +350,63 @@ async def test_a_plain_blocking_client_is_served_as_well(path: Path, answers: An
 
     async with serving(path, answers):
         assert b'"result"' in await asyncio.to_thread(ask)
+
+
+# --- turns ---------------------------------------------------------------------------------------------------------
+
+HURRIED = Limits(own=Rate(3, 0.001), together=Rate(2, 0.001))
+"""A user's clients may ask three times each, and twice beyond that, and then hardly ever."""
+
+
+async def test_a_client_that_asks_too_much_waits_and_another_of_the_same_user_does_not(path: Path, answers: Answers) -> None:
+    async with serving(path, answers, limits=HURRIED), guest(path) as greedy, guest(path) as modest:
+        greedy.writer.write(REQUEST * 50)
+        for _ in range(3 + 2 + 1):  # what it asks beyond that is answered, too, and then waited for
+            assert "result" in await greedy.read()
+        for _ in range(3):
+            assert "result" in await modest.ask("jobs.list")
+        assert len(answers.asked) == 9
+
+
+async def test_a_batch_costs_as_much_as_the_requests_in_it(path: Path, answers: Answers) -> None:
+    async with serving(path, answers, limits=HURRIED), guest(path) as greedy:
+        greedy.writer.write(b"[" + b",".join([REQUEST.strip()] * 10) + b"]\n" + REQUEST)
+        assert len(await greedy.read()) == 10
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await greedy.read()
+
+
+async def test_a_thousand_lines_in_one_write_let_others_be_answered_in_between(path: Path, answers: Answers) -> None:
+    async with serving(path, answers, limits=Limits(together=Rate(1e9, 1e9))), guest(path) as greedy, guest(path) as modest:
+        greedy.writer.write(b"{}\n" * 1000)
+        await greedy.read()
+        assert "result" in await modest.ask("jobs.list")
+        assert len(greedy.reader._buffer) < 1000 * 100  # type: ignore[attr-defined]  # not all of them were answered first
+
+
+async def test_C4_a_line_that_is_dear_to_read_is_refused_before_it_is_read() -> None:
+    for dear in (b"[" + b"1e300," * 150_000 + b"1]", b"[" + b"[]," * 300_000 + b"1]", b"[" + b"9" * 5000 + b"]"):
+        began = time.perf_counter()
+        with pytest.raises(FrameError):
+            decode(dear)
+        assert time.perf_counter() - began < 0.05
+
+
+async def test_long_lines_are_read_one_at_a_time_and_short_ones_meanwhile(path: Path, answers: Answers) -> None:
+    long = b'{"jsonrpc": "2.0", "method": "jobs.list", "id": "' + b"x" * (MAX_LINE - 100) + b'"}\n'
+    async with serving(path, answers), guest(path) as one, guest(path) as other, guest(path) as modest:
+        for client in (one, other):
+            client.writer.write(long)
+        waiting = [asyncio.create_task(client.read()) for client in (one, other)]
+        assert "result" in await modest.ask("jobs.list")
+        assert [(await each)["error"]["code"] for each in waiting] == [-32600, -32600]
+
+
+async def test_a_line_that_comes_in_crumbs_is_answered_all_the_same(path: Path, answers: Answers) -> None:
+    async with serving(path, answers), guest(path) as client:
+        for byte in REQUEST[:5]:
+            client.writer.write(bytes((byte,)))
+            await client.writer.drain()
+        client.writer.write(REQUEST[5:])
+        assert "result" in await client.read()

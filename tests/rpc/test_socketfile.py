@@ -11,7 +11,7 @@ import pytest
 
 from haulapi.faults import Exit
 from hauld.errors import Fatal
-from hauld.rpc.socketfile import group_number, listening
+from hauld.rpc.socketfile import group_number, listening, taken_over
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
@@ -151,6 +151,80 @@ def test_a_name_that_another_has_taken_meanwhile_is_not_removed(tmp_path: Path) 
         path.unlink()
         leave_a_dead_socket(path)
     assert path.is_socket()
+
+
+# --- a socket that somebody else made ------------------------------------------------------------------------------
+
+
+def descriptor_of(made: socket.socket) -> int:
+    """As it is passed: whoever takes it over closes it."""
+    return os.dup(made.fileno())
+
+
+def test_a_socket_that_was_made_for_us_is_taken_as_it_is_and_listens_on_without_us(tmp_path: Path) -> None:
+    path = tmp_path / "haul.sock"
+    with socket.socket(socket.AF_UNIX) as made, socket.socket(socket.AF_UNIX) as client:
+        made.bind(str(path))
+        path.chmod(0o606)
+        made.listen()
+        with taken_over(descriptor_of(made), path) as ours:
+            client.connect(str(path))
+            ours.accept()[0].close()
+        assert mode(path) == 0o606
+        assert names(tmp_path) == ["haul.sock"]
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(str(path))
+
+
+def test_a_socket_that_was_made_for_us_is_known_by_its_place_and_not_by_its_words(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "run" / "haul.sock"))
+        made.listen()
+        with taken_over(descriptor_of(made), tmp_path / "var" / "haul.sock"):
+            pass
+
+
+def other_kinds(directory: Path) -> dict[str, tuple[socket.socket, str]]:
+    """Sockets that are no control socket, each with what is said of it."""
+    made = {
+        "tcp": (socket.socket(socket.AF_INET), "no Unix socket"),
+        "datagrams": (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), "no stream"),
+        "not listening": (socket.socket(socket.AF_UNIX), "does not listen"),
+        "elsewhere": (socket.socket(socket.AF_UNIX), "elsewhere.sock"),
+        "nameless": (socket.socket(socket.AF_UNIX), "has the name"),
+    }
+    made["not listening"][0].bind(str(directory / "haul.sock"))
+    made["elsewhere"][0].bind(str(directory / "elsewhere.sock"))
+    made["elsewhere"][0].listen()
+    made["nameless"][0].bind(b"\0haul.test.%d" % os.getpid())
+    made["nameless"][0].listen()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["tcp", "datagrams", "not listening", "elsewhere", "nameless"])
+def test_a_socket_that_was_made_for_us_and_is_another_is_refused_in_words(tmp_path: Path, kind: str) -> None:
+    kinds = other_kinds(tmp_path)
+    try:
+        made, words = kinds[kind]
+        with pytest.raises(Fatal, match=words) as refused, taken_over(descriptor_of(made), tmp_path / "haul.sock"):
+            pass
+        assert refused.value.exit_code == Exit.CONFIGURATION
+        assert "hauld.socket" in (refused.value.hint or "")
+    finally:
+        for made, _ in kinds.values():
+            made.close()
+
+
+def test_what_was_passed_and_is_no_socket_is_refused_in_words(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(Fatal, match="is no socket"), taken_over(reading, tmp_path / "haul.sock"):
+            pass
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_group_that_does_not_exist_has_no_number() -> None:

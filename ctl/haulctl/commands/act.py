@@ -21,6 +21,7 @@ from haulapi.calls import (
 )
 from haulapi.faults import Exit
 from haulctl import bars, completions, output, show
+from haulctl.asking import confirmed
 from haulctl.client import read_as
 from haulctl.failure import HINTS, Failure
 from haulctl.follow import Doorbell
@@ -176,7 +177,7 @@ def delete(job: str, purge: bool, yes: bool) -> Exit:
     if purge and not yes and sys.stdin.isatty() and sys.stderr.isatty():
         with settings().connect() as client:
             seen: Job = client.call("jobs.get", JobParams(job=job))
-        if not click.confirm(show.asks_to_purge(seen, output.width()), err=True):
+        if not confirmed(show.asks_to_purge(seen, output.width())):
             output.say("Nothing was deleted.")
             return Exit.FAILURE
         job = seen.id  # what was asked about, whatever else the beginning of an id fits by now

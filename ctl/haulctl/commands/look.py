@@ -60,7 +60,7 @@ def accounts() -> None:
 
     def screen(result: AccountList) -> Iterable[str]:
         if not result.accounts:
-            output.say("No account is configured yet. Add one to haul.toml, then restart hauld.")
+            output.say("No account is configured yet. Add one to haul.toml, then: haulctl reload")
             return ()
         return show.accounts(result.accounts, output.width(), now())
 

@@ -1,7 +1,7 @@
-"""From a line to its answer: requests read and checked, routes called, errors turned into words.
+"""From what a line says to its answer: requests checked, routes called, errors turned into words.
 
-Whatever a line holds, ``Dispatcher.answer`` gives the bytes to send back, or None where nothing is answered. What the
-methods do is in ``routes``; who may send lines, and how many, in ``server``.
+Whatever that is, ``Dispatcher.reply`` gives the bytes to send back, or None where nothing is answered. What the methods do
+is in ``routes``; who may send lines, and how many, in ``server`` and ``turns``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from haulapi.calls import CALLS, Params
 from haulapi.envelope import ErrorData, ErrorObject, ErrorReply, Id, Reply, Request
 from haulapi.faults import fault
-from haulapi.frames import MAX_BATCH, MAX_LINE, FrameError, LineTooLong, decode, encode
+from haulapi.frames import MAX_BATCH, MAX_LINE, LineTooLong, encode
 from hauld.clock import Clock, rfc3339
 from hauld.errors import HaulError, NeedsAttention, Refused, Transient
 from hauld.rpc.routes import Route
@@ -30,18 +30,14 @@ REPORT = "If it comes again, please report it as a bug, with those lines of the 
 
 
 class Dispatcher:
-    """Answers lines by the routes."""
+    """Answers by the routes."""
 
     def __init__(self, routes: Mapping[str, Route], clock: Clock) -> None:
         self._routes = routes
         self._clock = clock
 
-    async def answer(self, line: bytes) -> bytes | None:
-        """The reply to one line, or to a batch the replies that are due; None when nothing is (notifications)."""
-        try:
-            message = decode(line)
-        except FrameError as error:
-            return refusal("parse_error", str(error))
+    async def reply(self, message: Any) -> bytes | None:
+        """The reply to what one line says, to a batch the replies that are due; None when nothing is (notifications)."""
         if not isinstance(message, list):
             return await self._reply(message)
         if not 0 < len(message) <= MAX_BATCH:

@@ -16,6 +16,8 @@ from haulapi.calls import (
     CreateParams,
     DaemonStatus,
     DeleteParams,
+    Diagnosis,
+    DoctorParams,
     EventList,
     EventListParams,
     FolderList,
@@ -32,6 +34,7 @@ from haulapi.calls import (
     JobParams,
     NoParams,
     Preview,
+    Reload,
     RetryParams,
     Verification,
     VerifyParams,
@@ -47,6 +50,8 @@ class Commands(Protocol):
     ``HaulError`` for what a person should read."""
 
     async def daemon_status(self, params: NoParams, /) -> DaemonStatus: ...
+    async def daemon_reload(self, params: NoParams, /) -> Reload: ...
+    async def daemon_doctor(self, params: DoctorParams, /) -> Diagnosis: ...
     async def accounts_list(self, params: NoParams, /) -> AccountList: ...
     async def accounts_get(self, params: AccountParams, /) -> Account: ...
     async def accounts_test(self, params: AccountParams, /) -> AccountTest: ...

@@ -2,31 +2,50 @@
 
 ``serve`` opens the door and closes it. Each connection reads lines, has them answered side by side by ``dispatch``, and
 writes each answer as soon as it is there; between them come the events that it follows (``follow``). Nothing a client does or
-leaves undone holds up another, or grows without bound: the limits are in ``Limits``.
+leaves undone holds up another (``turns``), or grows without bound: the limits are in ``Limits``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from haulapi.frames import Lines, LineTooLong
+from haulapi.frames import MAX_BATCH, FrameError, Lines, LineTooLong
 from hauld.clock import Clock, SystemClock
 from hauld.rpc.dispatch import Dispatcher, refusal
 from hauld.rpc.follow import Follower
 from hauld.rpc.peers import Peer, may_enter, own_uid, peer_of
 from hauld.rpc.routes import Commands, Events, Route, routes
-from hauld.rpc.socketfile import BACKLOG, group_number, listening
+from hauld.rpc.socketfile import BACKLOG, group_number, listening, taken_over
+from hauld.rpc.turns import Allowance, Rate, Turns
 
 log = logging.getLogger("hauld.rpc")
 
 CHUNK = 1 << 16
 """Bytes read at once."""
+
+if sys.version_info >= (3, 13):  # there it would remove the name of a socket that it is given, and cannot know whose that is
+    start_unix_server = functools.partial(asyncio.start_unix_server, cleanup_socket=False)
+else:
+    start_unix_server = asyncio.start_unix_server
+
+CRUMB, CRUMBS_EVERY = 512, 0.2
+"""Bytes, and seconds: who sends less than so much of a line that goes on is read no more often."""
+
+TOO_LONG = 20
+"""How many requests a line costs that is too long to be read at all."""
+
+OWN = Rate(at_once=20, a_second=5.0)
+TOGETHER = Rate(at_once=1000, a_second=50.0)
+"""Requests: what a client may ask without waiting for any other, and what all clients of a user may ask beyond that."""
 
 NO_DESCRIPTOR = refusal(
     "too_many",
@@ -51,6 +70,8 @@ class Limits:
     requests: int = 32
     half_sent: float = 30.0
     untaken: float = 30.0
+    own: Rate = OWN
+    together: Rate = TOGETHER
 
 
 @asynccontextmanager
@@ -60,17 +81,21 @@ async def serve(
     events: Events,
     *,
     group: str = "haul",
+    passed: int | None = None,
     limits: Limits | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Server]:
     """Answer at ``path`` until left; then every connection is closed and the name removed. Raises ``Fatal`` when the socket
-    cannot be made there, kind ``locked`` when another daemon answers at it."""
+    cannot be made there, kind ``locked`` when another daemon answers at it. ``passed`` is the descriptor of a socket that
+    somebody made there for us; its name stays."""
     number = group_number(group)
-    desk = Desk(routes(commands, events), events, limits or Limits(), clock or SystemClock())
+    limits = limits or Limits()
+    desk = Desk(routes(commands, events), events, limits, clock or SystemClock(), Turns(limits.together))
     server = Server(desk, group=number, group_name=group)
-    with listening(path, number, NO_DESCRIPTOR) as listener:
+    made = listening(path, number, NO_DESCRIPTOR) if passed is None else taken_over(passed, path, NO_DESCRIPTOR)
+    with made as listener:
         listener.setblocking(False)
-        accepting = await asyncio.start_unix_server(server.welcome, sock=listener, limit=CHUNK, backlog=BACKLOG)
+        accepting = await start_unix_server(server.welcome, sock=listener, limit=CHUNK, backlog=BACKLOG)
         try:
             yield server
         finally:
@@ -87,6 +112,7 @@ class Desk:
     events: Events
     limits: Limits
     clock: Clock
+    turns: Turns
 
 
 class Server:
@@ -135,7 +161,7 @@ class Server:
             else:
                 self._guests[peer.uid] += 1
                 try:
-                    await connection.run()
+                    await connection.run(peer.uid)
                     await connection.close()
                 finally:
                     self._guests[peer.uid] -= 1
@@ -174,18 +200,23 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._limits = desk.limits
+        self._turns = desk.turns
+        self._own = Allowance(desk.limits.own)
         self._follower = Follower(desk.events, desk.clock, self.send, writer.close)
         self._dispatcher = Dispatcher({**desk.routes, **self._follower.routes}, desk.clock)
         self._room = asyncio.Semaphore(desk.limits.requests)
 
-    async def run(self) -> None:
+    async def run(self, user: int) -> None:
         """Answer until the client has said all, which ends its following; what it asked before is still done and answered."""
         lines = Lines()
         deadline: float | None = None
+        crumbs = False
         async with self._follower, asyncio.TaskGroup() as requests:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
+                        if crumbs:
+                            await self._let_crumbs_gather()
                         data = await self._reader.read(CHUNK)
                     ended = lines.feed(data)
                 except TimeoutError:
@@ -195,18 +226,44 @@ class Connection:
                     return
                 except LineTooLong as error:
                     await self.send(refusal("parse_error", str(error)))
+                    await self._turns.pay(user, self._own, TOO_LONG)
                     return
                 except ConnectionError:
                     return
                 if not data:
                     return
                 for line in ended:
-                    await self._room.acquire()
-                    requests.create_task(self._answer(line), name="control request")
+                    if not await self._take(line, user, requests):
+                        return
                 if not lines.begun:
                     deadline = None
                 elif ended or deadline is None:  # counted from when there was room to read on, not from when it was sent
                     deadline = asyncio.get_running_loop().time() + self._limits.half_sent
+                crumbs = lines.begun and len(data) < CRUMB
+
+    async def _let_crumbs_gather(self) -> None:
+        """Look away for a moment: to take each byte as it comes costs more than all of them together."""
+        wire = self._writer.transport
+        assert isinstance(wire, asyncio.Transport)
+        wire.pause_reading()
+        try:
+            await asyncio.sleep(CRUMBS_EVERY)
+        finally:
+            wire.resume_reading()
+
+    async def _take(self, line: bytes, user: int, requests: asyncio.TaskGroup) -> bool:
+        """Have the line answered, and wait for as long as it costs; whether the client is still there."""
+        cost = 1
+        try:
+            message = await self._turns.read(line)
+        except FrameError as error:
+            await self.send(refusal("parse_error", str(error)))
+        else:
+            await self._room.acquire()
+            requests.create_task(self._answer(message), name="control request")
+            cost = min(len(message), MAX_BATCH) if isinstance(message, list) else 1
+        await self._turns.pay(user, self._own, cost)
+        return not self._writer.is_closing()
 
     async def send(self, line: bytes) -> bool:
         """Write a line, and say whether the client is still there. One that does not take it in time is cut off."""
@@ -229,9 +286,9 @@ class Connection:
         except (TimeoutError, ConnectionError):
             pass
 
-    async def _answer(self, line: bytes) -> None:
+    async def _answer(self, message: Any) -> None:
         try:
-            answer = await self._dispatcher.answer(line)
+            answer = await self._dispatcher.reply(message)
             if answer is not None:
                 await self.send(answer)
         finally:

@@ -1,5 +1,8 @@
 """The socket's name in the file system: made safely, taken over only from the dead, removed only when it is ours.
 
+A socket that somebody else made and listens on for us (systemd does) is taken as it is, and left to him at the end: nobody who
+knocks while there is no daemon is turned away.
+
 The socket is bound and given its mode under a temporary name beside the final one, and renamed when it listens: whoever
 finds the name finds a socket that answers. What stands in its place is refused with ``Fatal`` unless it is a socket of ours
 at which nobody listens any more.
@@ -34,8 +37,11 @@ class Listener(socket.socket):
     """Accepts as any socket does, and turns away with ``regret`` those for whom the process has no descriptor left, so that
     they neither wait for an answer nor wake us again and again."""
 
-    def __init__(self, regret: bytes) -> None:
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, regret: bytes, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        else:
+            super().__init__(fileno=descriptor)
         self._regret = regret
         self._spare: int | None = None
         self._keep_spare()
@@ -93,6 +99,34 @@ def listening(path: Path, group: int | None, regret: bytes = b"") -> Iterator[so
             with suppress(OSError):  # a name that stays is that of a dead socket, and the next start takes it over
                 if _identity(path) == identity:
                     path.unlink()
+
+
+@contextmanager
+def taken_over(descriptor: int, path: Path, regret: bytes = b"") -> Iterator[socket.socket]:
+    """The socket of that descriptor, which somebody made for us at ``path`` and listens on. Leaving closes it here; its name,
+    and whom it is open to, are his. Raises ``Fatal`` when it is another."""
+    try:
+        listener = Listener(regret, descriptor)
+    except OSError as error:
+        raise _unsuitable(f"Descriptor {descriptor}, which systemd passes to hauld, is no socket: {error.strerror}.") from error
+    with listener:
+        if (no := _reason_to_leave(listener, path)) is not None:
+            raise _unsuitable(f"systemd passes a socket to hauld that {no}.")
+        yield listener
+
+
+def _reason_to_leave(listener: socket.socket, path: Path) -> str | None:
+    """Why the socket is not the one that clients look for; None when it is."""
+    if listener.family != socket.AF_UNIX:
+        return "is no Unix socket"
+    if listener.type != socket.SOCK_STREAM:
+        return "is no stream"
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "does not listen"
+    name = os.fsdecode(listener.getsockname())
+    if not name or name.startswith("\0") or os.path.realpath(name) != os.path.realpath(path):
+        return f"has the name {name!r}, where [daemon] socket is {path}"
+    return None
 
 
 def group_number(name: str) -> int | None:
@@ -189,6 +223,18 @@ def _what(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return "a symbolic link"
     return "a directory" if stat.S_ISDIR(mode) else "a file that is no socket"
+
+
+def _unsuitable(message: str) -> Fatal:
+    return Fatal(
+        "configuration",
+        message,
+        hint=(
+            "Let ListenStream= in hauld.socket be what [daemon] socket is, with ListenStream= alone on a line before it, or do"
+            " without: systemctl disable --now hauld.socket."
+        ),
+        exit_code=Exit.CONFIGURATION,
+    )
 
 
 def _unusable(message: str) -> Fatal:

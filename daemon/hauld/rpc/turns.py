@@ -1,0 +1,80 @@
+"""Turns at the door: what some clients send must keep neither other clients waiting, nor the work that the daemon is there for.
+
+After each line everybody else has a turn. Long lines are read one at a time, whoever sent them, with a rest after each. A
+client that asks now and then never waits; what it asks beyond that comes out of what its user's clients have together, and
+when that is spent, they wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from haulapi.frames import decode
+
+LONG = 4096
+"""Bytes; a longer line is a long one. Nobody types one, and programs seldom send one."""
+
+REST = 50.0
+"""How many times as long as a long line took the next one has to wait."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So much at once, and then so much a second."""
+
+    at_once: float
+    a_second: float
+
+
+class Allowance:
+    """What may be spent at a rate."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._spent_until = float("-inf")
+
+    def covers(self, cost: float, now: float) -> bool:
+        """Whether nobody has to wait for that to be spent."""
+        return self._after(cost, now) <= now
+
+    def spend(self, cost: float, now: float) -> float:
+        """Spend that; the seconds until it has grown back."""
+        self._spent_until = self._after(cost, now)
+        return max(0.0, self._spent_until - now)
+
+    def _after(self, cost: float, now: float) -> float:
+        return max(self._spent_until, now - self._rate.at_once / self._rate.a_second) + cost / self._rate.a_second
+
+
+class Turns:
+    """Shared by all connections; ``rate`` is what the connections of one user have together beyond what each has."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._long = asyncio.Lock()
+        self._users: dict[int, Allowance] = {}
+
+    async def read(self, line: bytes) -> Any:
+        """What the line says, when its turn has come. Raises ``FrameError``."""
+        if len(line) <= LONG:
+            await asyncio.sleep(0)
+            return decode(line)
+        async with self._long:
+            began = time.perf_counter()
+            try:
+                return decode(line)
+            finally:
+                await asyncio.sleep(REST * (time.perf_counter() - began))
+
+    async def pay(self, user: int, own: Allowance, cost: float) -> None:
+        """Spend that of a connection's own, or else of what the user's connections have together, waiting for it."""
+        now = asyncio.get_running_loop().time()
+        if own.covers(cost, now):
+            own.spend(cost, now)
+            return
+        together = self._users.setdefault(user, Allowance(self._rate))
+        if wait := together.spend(cost, now):
+            await asyncio.sleep(wait)
