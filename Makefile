@@ -7,9 +7,11 @@
 # make clean    remove all that make has made
 # make install  for the whole machine, below PREFIX=/usr/local; see docs/administration.md
 # make uninstall  remove what that has put there, and leave configuration, state and mail
+# make deb      a Debian package of it in dist, for this machine's Debian and its Python
+# make deb-test  install, upgrade, remove and purge that package under a systemd of its own (as root)
 #
 # Needs a Debian 12 or its like with make and python3-venv; touches nothing outside this directory, but for `make install`, and
-# for `make test` as root, which installs dovecot-imapd and gcc.
+# for `make test` as root, which installs dovecot-imapd, gcc, systemd-container, libpam-systemd and dbus.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -33,8 +35,8 @@ HAUL_PYTHON ?= $(DESTDIR)$(PROGRAMS)/bin/python
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test crash fuzz bench lint dovecot compiler clean
-.PHONY: install install-programs install-data install-completions uninstall
+.PHONY: help demo test crash fuzz bench lint dovecot compiler systemd clean
+.PHONY: install install-programs install-data install-completions uninstall deb deb-test
 .DELETE_ON_ERROR:
 
 help:
@@ -43,7 +45,7 @@ help:
 demo: .venv/demo.stamp
 	@.venv/bin/hauld demo
 
-test: lint dovecot compiler
+test: lint dovecot compiler systemd
 	.venv/bin/pytest -q -n 2 --dist worksteal --cov --cov-report=term
 
 lint: .venv/test.stamp
@@ -67,12 +69,16 @@ dovecot:
 compiler:
 	@tests/support/provide-compiler
 
+systemd:
+	@tests/support/provide-systemd
+
 clean:
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 install: install-programs install-data install-completions
-	@echo 'Installed. Next, as root: systemd-sysusers && systemctl daemon-reload && systemctl enable --now hauld'
+	@echo 'Installed. Next, as root: systemd-sysusers && systemd-tmpfiles --create haul.conf && systemctl daemon-reload'
+	@echo 'and systemctl enable --now hauld.socket hauld'
 
 # What is installed is for everybody to read and for nobody to write, whatever the umask of whoever installs it.
 PUT := umask 022;
@@ -92,12 +98,15 @@ install-programs:
 
 # A configuration that is there already stays as it is.
 SAMPLE := $(DESTDIR)$(SYSCONFDIR)/haul/haul.toml
-WITH_PREFIX := sed 's|/usr/bin/hauld|$(PREFIX)/bin/hauld|'
+WITH_PREFIX := sed 's|=/usr/bin/haul|=$(PREFIX)/bin/haul|'
 install-data:
 	install -d '$(DESTDIR)$(PREFIX)'/lib/systemd/{system,user} '$(DESTDIR)$(SYSCONFDIR)/haul'
 	$(PUT) $(WITH_PREFIX) systemd/hauld.service > '$(DESTDIR)$(PREFIX)/lib/systemd/system/hauld.service'
 	$(PUT) $(WITH_PREFIX) systemd/hauld-user.service > '$(DESTDIR)$(PREFIX)/lib/systemd/user/hauld.service'
+	install -m 644 systemd/hauld.socket '$(DESTDIR)$(PREFIX)/lib/systemd/system/hauld.socket'
+	install -m 644 systemd/hauld-user.socket '$(DESTDIR)$(PREFIX)/lib/systemd/user/hauld.socket'
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/lib/sysusers.d' systemd/sysusers.d/haul.conf
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d' systemd/tmpfiles.d/haul.conf
 	install -D -m 644 -t '$(DESTDIR)$(MAN)/man1' docs/man/haulctl.1
 	install -D -m 644 -t '$(DESTDIR)$(MAN)/man5' docs/man/haul.toml.5
 	install -D -m 644 -t '$(DESTDIR)$(MAN)/man8' docs/man/hauld.8
@@ -117,11 +126,25 @@ install-completions:
 # Directories go only where they are haul's own.
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)'/bin/{hauld,haulctl}
-	rm -f '$(DESTDIR)$(PREFIX)'/lib/systemd/{system,user}/hauld.service '$(DESTDIR)$(PREFIX)/lib/sysusers.d/haul.conf'
+	rm -f '$(DESTDIR)$(PREFIX)'/lib/systemd/{system,user}/hauld.{service,socket}
+	rm -f '$(DESTDIR)$(PREFIX)'/lib/{sysusers.d,tmpfiles.d}/haul.conf
 	rm -f '$(DESTDIR)$(MAN)'/{man1/haulctl.1,man5/haul.toml.5,man8/hauld.8}
 	rm -f $(foreach file,$(COMPLETIONS),'$(DESTDIR)$(file)')
 	rm -rf '$(DESTDIR)$(PROGRAMS)' '$(DESTDIR)$(PREFIX)/share/haul' '$(DESTDIR)$(DOC)'
 	@echo 'Left as they are: $(SYSCONFDIR)/haul, /var/lib/haul, the user haul, and a hauld that still runs.'
+
+# Everything that is installed, as one package. What its environment is made of comes from where `make install` takes it.
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+deb:
+	rm -rf build/deb
+	$(MAKE) --no-print-directory install-programs install-data install-completions \
+		DESTDIR='$(CURDIR)/build/deb' PREFIX=/usr SYSCONFDIR=/etc PYTHON=/usr/bin/python3
+	packaging/debian/build build/deb '$(VERSION)' dist
+
+# Two versions of it, because an upgrade needs another.
+deb-test: .venv/test.stamp dovecot systemd deb
+	packaging/debian/build build/deb '$(VERSION)+next' dist
+	HAUL_PACKAGE='$(VERSION)' .venv/bin/pytest -q -n 0 tests/systemd/test_package.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,24 +11,30 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from haulapi.faults import Exit
+from haulctl.cli import cli as haulctl
 from haulctl.client import SYSTEM_SOCKET
 from hauld.app import START_PATIENCE
 from hauld.config import find, load
 from hauld.engine.copies import LAST_COPY
-from hauld.engine.supervisor import LAST_COMMIT
+from hauld.engine.supervisor import BEAT, LAST_COMMIT
 from support.configs import write_config
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = REPOSITORY / "systemd" / "hauld.service"
 USER = REPOSITORY / "systemd" / "hauld-user.service"
+SYSTEM_SOCKET_UNIT = SYSTEM.with_suffix(".socket")
+USER_SOCKET_UNIT = USER.with_suffix(".socket")
 UNITS = pytest.mark.parametrize("unit", [SYSTEM, USER], ids=lambda unit: unit.stem)
 HAULD = Path(sys.executable).with_name("hauld")
+HAULCTL = HAULD.with_name("haulctl")
 WORST_EXPOSURE = 15
 """Tenths, as ``systemd-analyze security --threshold`` takes it."""
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 analysed = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -50,10 +57,11 @@ def seconds(span: str) -> int:
 @analysed
 @UNITS
 def test_systemd_has_nothing_to_complain_of(unit, tmp_path):
-    # it looks for the program, too, which is elsewhere in this test, and for the pages
-    installed = tmp_path / "hauld.service"
-    installed.write_text(unit.read_text().replace("/usr/bin/hauld", str(HAULD)))
-    command = ["systemd-analyze", "verify", "--man=no", *(["--user"] if unit is USER else []), installed]
+    # it looks for the programs, too, which are elsewhere in this test, and for the pages
+    installed = [tmp_path / "hauld.service", tmp_path / "hauld.socket"]
+    installed[0].write_text(unit.read_text().replace("/usr/bin/hauld", str(HAULD)).replace("/usr/bin/haulctl", str(HAULCTL)))
+    installed[1].write_text(unit.with_suffix(".socket").read_text())
+    command = ["systemd-analyze", "verify", "--man=no", *(["--user"] if unit is USER else []), *installed]
     done = subprocess.run(command, env={"XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -75,9 +83,20 @@ def test_every_line_about_what_it_cannot_do_has_its_reason(unit):
 
 @UNITS
 def test_a_unit_promises_nothing_that_hauld_does_not_do(unit):
-    promised = {"WatchdogSec", "ExecReload", "Sockets", "BusName", "FileDescriptorStoreMax"}
-    assert promised.isdisjoint(dict(entries(unit)))
-    assert dict(entries(unit))["Type"] == "notify"
+    said = dict(entries(unit))
+    assert {"BusName", "FileDescriptorStoreMax"}.isdisjoint(said)
+    assert said["Type"] == "notify"
+    # systemd gives this to the service's own process and believes nobody else
+    assert said["NotifyAccess"] == "main"
+    # a reload ends when the daemon has answered, and fails when it could not take the configuration
+    assert said["ExecReload"] == "/usr/bin/haulctl reload"
+    assert "reload" in haulctl.list_commands(click.Context(haulctl))
+
+
+@UNITS
+def test_R6_the_watchdog_is_more_patient_than_anything_that_is_not_stuck(unit):
+    patience = seconds(dict(entries(unit))["WatchdogSec"])
+    assert patience >= 10 * BEAT
 
 
 @UNITS
@@ -104,6 +123,48 @@ def test_the_places_of_the_system_service_are_those_that_hauld_and_haulctl_look_
     assert config.store.path == Path("/var/lib/haul/mail")
     assert str(config.daemon.socket) == SYSTEM_SOCKET
     assert find(None, environment, uid=1000) == Path("/etc", said["ConfigurationDirectory"], "haul.toml")
+
+
+def test_systemd_listens_where_hauld_does_and_lets_the_same_people_in(tmp_path):
+    said = dict(entries(SYSTEM_SOCKET_UNIT))
+    assert said["ListenStream"] == SYSTEM_SOCKET
+    assert (said["SocketUser"], said["SocketGroup"], said["SocketMode"]) == ("haul", "haul", "0660")
+    environment = {"XDG_RUNTIME_DIR": "/run/user/1000", "HOME": str(tmp_path)}
+    own = load(write_config(tmp_path, ""), environment).daemon.socket
+    said = dict(entries(USER_SOCKET_UNIT))
+    assert said["ListenStream"].replace("%t", environment["XDG_RUNTIME_DIR"]) == str(own)
+    assert (said["SocketMode"], said["DirectoryMode"]) == ("0600", "0700")
+
+
+@pytest.mark.parametrize("unit", [SYSTEM_SOCKET_UNIT, USER_SOCKET_UNIT], ids=lambda unit: unit.stem)
+def test_G1_who_waits_for_a_hauld_that_cannot_start_does_not_have_it_started_again_and_again(unit):
+    assert dict(entries(unit))["FlushPending"] == "yes"
+
+
+def test_the_sockets_directory_stays_while_systemd_listens_there():
+    service = dict(entries(SYSTEM))
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+    made = (REPOSITORY / "systemd" / "tmpfiles.d" / "haul.conf").read_text().splitlines()[-1].split()
+    directory = str(Path("/run", service["RuntimeDirectory"]))
+    assert made[:5] == ["d", directory, service["RuntimeDirectoryMode"], service["User"], service["Group"]]
+    assert str(Path(SYSTEM_SOCKET).parent) == directory
+
+
+@pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles is not installed")
+@as_root
+def test_systemd_makes_that_directory(tmp_path):
+    line = (REPOSITORY / "systemd" / "tmpfiles.d" / "haul.conf").read_text().splitlines()[-1]
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "passwd").write_text("haul:x:4711:4712::/:/bin/false\n")
+    (root / "etc" / "group").write_text("haul:x:4712:\n")
+    rule = tmp_path / "haul.conf"
+    rule.write_text(line + "\n")
+    command = ["systemd-tmpfiles", f"--root={root}", "--create", rule]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    found = (root / "run" / "haul").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o750)
 
 
 def test_a_users_service_leaves_the_places_to_hauld():
@@ -150,8 +211,11 @@ def put(root: Path) -> dict[str, Path]:
 EXPECTED = {
     "etc/haul/haul.toml",
     "usr/lib/systemd/system/hauld.service",
+    "usr/lib/systemd/system/hauld.socket",
     "usr/lib/systemd/user/hauld.service",
+    "usr/lib/systemd/user/hauld.socket",
     "usr/lib/sysusers.d/haul.conf",
+    "usr/lib/tmpfiles.d/haul.conf",
     "usr/share/bash-completion/completions/haulctl",
     "usr/share/doc/haul/CHANGELOG.md",
     "usr/share/doc/haul/LICENSE",
@@ -192,6 +256,7 @@ def test_units_start_the_program_that_was_installed_with_them(tmp_path):
     for kind in ("system", "user"):
         unit = tmp_path / "usr/local/lib/systemd" / kind / "hauld.service"
         assert dict(entries(unit))["ExecStart"] == "/usr/local/bin/hauld run"
+        assert dict(entries(unit))["ExecReload"] == "/usr/local/bin/haulctl reload"
 
 
 def test_a_configuration_that_is_there_stays_as_it_is(tmp_path):
