@@ -1,10 +1,10 @@
 """Imports point downwards: the floors of the house, and the reason for each rule beside it.
 
-    roof  app, cli, config, secrets, systemd, logs, demo: picks the adapters and starts everything
+    roof  app, cli, config, secrets, systemd, watchdog, statusline, logs, journal, demo, doctor: picks the adapters, starts all
     4     rpc: the door
     3     engine: the work itself
     2     sources, stores, state: where things come from, where bytes go, what is known
-    1     model, errors, clock, retry: values and allowed moves
+    1     model, errors, clock, retry: values and allowed moves; memory: giving it back
     0     haulapi: the wire contract
 
 Imports inside functions and for the type checker alone count like any other: a module that names another knows it.
@@ -30,6 +30,7 @@ FLOORS = {
     "hauld.errors": GROUND,
     "hauld.clock": GROUND,
     "hauld.retry": GROUND,
+    "hauld.memory": GROUND,
     "hauld.sources": 2,
     "hauld.stores": 2,
     "hauld.state": 2,
@@ -41,7 +42,12 @@ FLOORS = {
     "hauld.secrets": ROOF,
     "hauld.logs": ROOF,
     "hauld.systemd": ROOF,
+    "hauld.reload": ROOF,
+    "hauld.journal": ROOF,
+    "hauld.watchdog": ROOF,
+    "hauld.statusline": ROOF,
     "hauld.demo": ROOF,
+    "hauld.doctor": ROOF,
     "hauld.reference": ROOF,
 }
 """The floor of each part of the daemon."""
@@ -74,7 +80,7 @@ HOMES = {
     "ssl": ("hauld.sources",),
     "aiosqlite": ("hauld.state.sqlite",),
     "sqlite3": ("hauld.state.sqlite",),
-    "ctypes": ("hauld.stores",),
+    "ctypes": ("hauld.stores", "hauld.memory"),
     "keyring": ("hauld.secrets",),
     "tomllib": ("hauld.config",),
     "pymap": ("hauld.demo.server",),

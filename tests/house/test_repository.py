@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DIRECTORIES = (".ci", "config", "ctl", "daemon", "docs", "systemd", "tests")
+DIRECTORIES = (".ci", "config", "ctl", "daemon", "docs", "packaging", "systemd", "tests")
 DATA = {".eml", ".bin"}
 MADE = ("__pycache__", ".venv", "build")
 
