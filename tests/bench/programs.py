@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,10 @@ def run_hauld(
     *origins: Origin,
     store: dict[str, Any] | None = None,
     followers: int = 0,
+    beside: Callable[[Hauld], AbstractContextManager[object]] = lambda _: nullcontext(),
     command: Sequence[str] = (),
 ) -> Run:
-    """An import of every origin at once, with so many followers that never read."""
+    """An import of every origin at once, with so many followers that never read, and with something ``beside`` it."""
     hauld = make_hauld(directory, *origins, store=store)
     hauld.launcher = list(command)
     with ExitStack() as stack:
@@ -75,8 +76,9 @@ def run_hauld(
         hauld.start()
         for _ in range(followers):
             stack.enter_context(stuck_follower(hauld))
-        import_all(hauld, len(origins))
-        seconds = time.monotonic() - started
+        with beside(hauld):
+            import_all(hauld, len(origins))
+            seconds = time.monotonic() - started
         run = replace(measured(hauld, seconds), items=items(origins), bytes=size(origins), groups=groups_of(hauld))
         end(hauld)
     check_stored(hauld, origins, maildir=(store or {}).get("format", "maildir") == "maildir")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import large_ledger
+from bench import idle, large_ledger, notices
 from bench.machine import settle
 from bench.mailboxes import Bench, Shape
 from bench.programs import (
@@ -35,6 +37,7 @@ from bench.programs import (
 )
 from bench.proxy import proxied
 from bench.tables import Counts, Run, Table, comparison, megabytes, rate, times, timings
+from fuzz.crowd import Figures, Honest, crowded
 from hauld.config import AccountConfig
 from support.daemon import SCRIPTS, Hauld
 from support.watching import is_done, until
@@ -42,6 +45,8 @@ from support.watching import is_done, until
 USUAL = Shape(20_000)
 OTHER_CONNECTIONS = {"mbsync": "one", "a drain": "one", "offlineimap": "as many"}
 """How many each other program has, next to hauld's."""
+BESIEGERS = 60
+"""One user may have 64 connections, and some are for those who look on."""
 REPEATS = 9
 """How often something short is timed."""
 
@@ -101,16 +106,17 @@ def drain(bench: Bench, options: Options) -> Table:
 def many(bench: Bench, options: Options) -> Table:
     """Whether speed and memory stay what they are when there are five times as many messages."""
     few = replace(options, shape=replace(options.shape, count=options.shape.count // 5))
-    with reached(bench, few) as origin:
-        fewer = in_turn(bench, {"hauld": by_hauld(origin, few), "mbsync": by_mbsync(origin)}, options.pairs)
-    with reached(bench, options) as origin:
-        runs = in_turn(bench, {"hauld": by_hauld(origin, options), "mbsync": by_mbsync(origin)}, options.pairs)
-    remarks = [
-        f"{name} has {times(speeds(fewer[name], runs[name]))} the speed it has with a fifth of them, and"
-        f" {max(run.memory for run in runs[name]) / max(run.memory for run in fewer[name]):.2f} times the memory."
-        for name in runs
-    ]
-    return comparison(titled("Many messages", options), setting(options, *runs), runs, remarks=remarks)
+    sizes = {f"{each.shape.count:,}": warm_origin(bench, each, number) for number, each in enumerate((options, few), 1)}
+    all_of_them, a_fifth = sizes
+    runs = in_turn(
+        bench, {name: lambda directory, _, it=origin: run_hauld(directory, it) for name, origin in sizes.items()}, options.pairs
+    )
+    memory = max(run.memory for run in runs[all_of_them]) / max(run.memory for run in runs[a_fifth])
+    remark = (
+        f"hauld has {times(speeds(runs[a_fifth], runs[all_of_them]))} the speed it has with a fifth of them, and {memory:.2f}"
+        " times the memory."
+    )
+    return comparison(titled("Many messages", options), setting(options, "hauld"), runs, remarks=[remark])
 
 
 def accounts(bench: Bench, options: Options) -> Table:
@@ -135,6 +141,36 @@ def followers(bench: Bench, options: Options) -> Table:
     memory = [followed.memory / alone.memory for followed, alone in zip(runs["followed"], runs["alone"], strict=True)]
     told = f"{options.followers} clients asked for all events and never read one. Memory: {times(memory)} that of hauld alone."
     return comparison(titled("Stuck followers", options), setting(options, *runs), runs, remarks=[told])
+
+
+def crowd(bench: Bench, options: Options) -> Table:
+    took: list[float] = []
+
+    @contextmanager
+    def besieged(hauld: Hauld) -> Iterator[None]:
+        """Bad clients at the door, and an honest one whose answers are timed."""
+        over = threading.Event()
+        with ThreadPoolExecutor() as threads, Honest(hauld.socket) as honest, crowded(hauld.socket, BESIEGERS):
+            asking = threads.submit(honest.ask, lambda: not over.is_set())
+            try:
+                yield
+            finally:
+                over.set()
+                asking.result()
+                took.extend(honest.took)
+
+    with reached(bench, options) as origin:
+        contenders: dict[str, Contender] = {
+            "besieged": lambda directory, _: run_hauld(directory, origin, beside=besieged),
+            "alone": lambda directory, _: run_hauld(directory, origin),
+        }
+        runs = in_turn(bench, contenders, options.pairs)
+    speed = times(speeds(runs["alone"], runs["besieged"]))
+    remarks = [
+        f"{BESIEGERS} clients sent what is no request, lines of a megabyte, or a byte at a time, or never read.",
+        f"Speed: {speed} that of hauld alone. An honest client meanwhile: {Figures(took)}.",
+    ]
+    return comparison(titled("A crowd at the door", options), setting(options, *runs), runs, remarks=remarks)
 
 
 def huge(bench: Bench, options: Options) -> Table:
@@ -255,6 +291,14 @@ def startup(bench: Bench, options: Options) -> Table:
     return timings("Start-up", "One account, nothing stored; each a process, from its start to its end.", took, [remark])
 
 
+def new_mail(bench: Bench, options: Options) -> Table:
+    return notices.measure(bench, options.shape, options.pairs)
+
+
+def idle_accounts(bench: Bench, options: Options) -> Table:
+    return idle.measure(bench, options.shape)
+
+
 def time_of_start(hauld: Hauld) -> float:
     """From the process to READY."""
     (seconds,) = timed(hauld.start, 1)
@@ -366,12 +410,15 @@ SCENARIOS = {
     "drain": Scenario(drain, "the same, next to a client that keeps nothing"),
     "unchanged": Scenario(unchanged, "a look that finds nothing new, next to mbsync", USUAL, 5, ("mbsync",)),
     "huge": Scenario(huge, "one message of 1 GB; killed half-way", Shape(1, "1000000000"), 1, ("mbsync",)),
-    "many": Scenario(many, "100,000 messages, next to a fifth of them", Shape(100_000), 1, ("mbsync",)),
+    "many": Scenario(many, "100,000 messages, next to a fifth of them", Shape(100_000), 3),
     "large": Scenario(import_, "10,000 messages of 100 KB, next to mbsync", Shape(10_000, "102400"), 3, ("mbsync",)),
     "folders": Scenario(import_, "200 folders of 100 messages, next to mbsync", Shape(20_000, folders=200), 3, ("mbsync",)),
     "state": Scenario(state, "a ledger of 1,000,000 items: start and first pages", Shape(1_000_000)),
     "startup": Scenario(startup, "haulctl list, and hauld until it is ready"),
     "accounts": Scenario(accounts, "two accounts at once, next to one", USUAL, 3),
     "followers": Scenario(followers, "hauld followed by clients that never read, next to hauld alone", USUAL, 3),
+    "crowd": Scenario(crowd, "hauld with 60 bad clients at its door, next to hauld alone", USUAL, 3),
+    "notices": Scenario(new_mail, "from the server's notice of new mail to its file and event; also during imports", USUAL, 3),
+    "idle": Scenario(idle_accounts, "200 accounts over TLS that only listen: memory and CPU", Shape(10), 1),
 }
 """Every scenario by its name."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import idle, notices
 from bench.mailboxes import Bench, Shape, content
 from bench.programs import Origin, can_count, child, counted, run_drain, run_hauld
 from bench.proxy import proxied
@@ -33,6 +34,19 @@ def test_an_import_is_measured_next_to_mbsync(bench: Bench) -> None:
     assert [row[0] for row in table.rows] == ["hauld", "mbsync"]
     assert table.remarks[0].startswith("hauld is ")
     assert "| mbsync |" in table.markdown()
+
+
+def test_the_way_of_new_mail_is_measured_from_the_notice_to_the_file_and_the_event(bench: Bench) -> None:
+    table = notices.measure(bench, SMALL, imports=1, deliveries=2, listened=2)
+    assert [row[0] for row in table.rows][:2] == ["alone: to the file", "alone: to the event"]
+    to_file, to_event = (float(row[1]) for row in table.rows[:2])
+    assert -10 < to_file <= to_event + 10 < 10_000, "the clock of inodes is some milliseconds late"
+
+
+def test_accounts_that_only_listen_are_measured_by_memory_and_cpu(bench: Bench) -> None:
+    table = idle.measure(bench, Shape(2), accounts=3, rest=0.1, settled=False)
+    assert [row[:2] for row in table.rows] == [["without accounts", "0"], ["all listen", "3"], ["at rest", "3"]]
+    assert all(10 < float(row[2]) < 1000 for row in table.rows)
 
 
 def test_an_import_that_is_not_complete_is_no_figure(bench: Bench) -> None:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import door, parser
+from fuzz import crowd, door, parser
 from fuzz.mutation import Figures, a_seed, dice_of, mutated, run
+
+GENEROUS = 1.0
+"""Seconds; a machine that runs all tests at once is slow, and a door that takes no turns takes seconds."""
 
 
 def told(figures: Figures) -> str:
@@ -26,6 +29,11 @@ def test_C1_C2_no_frame_brings_more_than_the_documented_errors() -> None:
     figures = door.fuzz(3_000, a_seed())
     assert not figures.findings, told(figures)
     assert 0.1 * figures.inputs < figures.refused < 0.98 * figures.inputs
+
+
+def test_an_honest_client_hardly_notices_a_crowd_of_bad_ones() -> None:
+    figures = crowd.siege(2_000, 16, a_seed())
+    assert figures.p99 < GENEROUS, figures
 
 
 @settings(max_examples=300, deadline=None)
