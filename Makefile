@@ -59,6 +59,7 @@ crash: .venv/test.stamp dovecot compiler
 fuzz: .venv/test.stamp
 	.venv/bin/python tests/fuzz/parser.py --count 1000000
 	.venv/bin/python tests/fuzz/door.py --count 100000
+	.venv/bin/python tests/fuzz/crowd.py --count 100000 --unhurried
 
 bench: .venv/test.stamp dovecot
 	.venv/bin/python tests/bench/run.py $(BENCH)

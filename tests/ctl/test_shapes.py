@@ -47,6 +47,7 @@ SHAPES: dict[tuple[str, ...], tuple[str, str | None]] = {
     ("events", "--since", "0"): ("EventList", "Event"),
     ("verify",): ("Verification", None),
     ("reload",): ("Reload", None),
+    ("doctor",): ("Diagnosis", "Check"),
 }
 """What a command gives with ``-o json``, and what each line is with ``-o jsonl`` where that is another."""
 

@@ -38,7 +38,7 @@ BURST = 1000
 BREATH = 0.01
 """Seconds between two bytes of a slow client, and before who was cut off comes back."""
 
-CALM = 0.25
+CALM = 0.4
 """Seconds between two questions of an honest client."""
 
 PATIENCE = 60.0

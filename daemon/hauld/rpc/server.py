@@ -25,7 +25,7 @@ from hauld.rpc.follow import Follower
 from hauld.rpc.peers import Peer, may_enter, own_uid, peer_of
 from hauld.rpc.routes import Commands, Events, Route, routes
 from hauld.rpc.socketfile import BACKLOG, group_number, listening, taken_over
-from hauld.rpc.turns import Allowance, Rate, Turns
+from hauld.rpc.turns import IN_HAND, Allowance, Rate, Turns
 
 log = logging.getLogger("hauld.rpc")
 
@@ -37,14 +37,14 @@ if sys.version_info >= (3, 13):  # there it would remove the name of a socket th
 else:
     start_unix_server = asyncio.start_unix_server
 
-CRUMB, CRUMBS_EVERY = 512, 0.2
-"""Bytes, and seconds: who sends less than so much of a line that goes on is read no more often."""
+CRUMB, FEW, CRUMBS_EVERY = 512, 8, 0.5
+"""Bytes, times, and seconds: who sends less than so much of one line, more than so many times, is read no more often."""
 
 TOO_LONG = 20
 """How many requests a line costs that is too long to be read at all."""
 
-OWN = Rate(at_once=20, a_second=5.0)
-TOGETHER = Rate(at_once=1000, a_second=50.0)
+OWN = Rate(at_once=20, a_second=3.0)
+TOGETHER = Rate(at_once=3000, a_second=25.0)
 """Requests: what a client may ask without waiting for any other, and what all clients of a user may ask beyond that."""
 
 NO_DESCRIPTOR = refusal(
@@ -205,17 +205,18 @@ class Connection:
         self._follower = Follower(desk.events, desk.clock, self.send, writer.close)
         self._dispatcher = Dispatcher({**desk.routes, **self._follower.routes}, desk.clock)
         self._room = asyncio.Semaphore(desk.limits.requests)
+        self._in_hand = 0
 
     async def run(self, user: int) -> None:
         """Answer until the client has said all, which ends its following; what it asked before is still done and answered."""
         lines = Lines()
         deadline: float | None = None
-        crumbs = False
+        crumbs = 0
         async with self._follower, asyncio.TaskGroup() as requests:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
-                        if crumbs:
+                        if crumbs > FEW:
                             await self._let_crumbs_gather()
                         data = await self._reader.read(CHUNK)
                     ended = lines.feed(data)
@@ -239,7 +240,7 @@ class Connection:
                     deadline = None
                 elif ended or deadline is None:  # counted from when there was room to read on, not from when it was sent
                     deadline = asyncio.get_running_loop().time() + self._limits.half_sent
-                crumbs = lines.begun and len(data) < CRUMB
+                crumbs = crumbs + 1 if lines.begun and not ended and len(data) < CRUMB else 0
 
     async def _let_crumbs_gather(self) -> None:
         """Look away for a moment: to take each byte as it comes costs more than all of them together."""
@@ -255,12 +256,15 @@ class Connection:
         """Have the line answered, and wait for as long as it costs; whether the client is still there."""
         cost = 1
         try:
-            message = await self._turns.read(line)
+            message = await self._turns.read(line, self._own)
         except FrameError as error:
             await self.send(refusal("parse_error", str(error)))
         else:
             await self._room.acquire()
-            requests.create_task(self._answer(message), name="control request")
+            answering = requests.create_task(self._answer(message), name="control request")
+            self._in_hand += 1
+            if self._in_hand > IN_HAND:
+                await self._turns.serve(answering)
             cost = min(len(message), MAX_BATCH) if isinstance(message, list) else 1
         await self._turns.pay(user, self._own, cost)
         return not self._writer.is_closing()
@@ -292,4 +296,5 @@ class Connection:
             if answer is not None:
                 await self.send(answer)
         finally:
+            self._in_hand -= 1
             self._room.release()

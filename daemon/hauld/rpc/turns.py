@@ -2,12 +2,13 @@
 
 After each line everybody else has a turn. Long lines are read one at a time, whoever sent them, with a rest after each. A
 client that asks now and then never waits; what it asks beyond that comes out of what its user's clients have together, and
-when that is spent, they wait for each other.
+when that is spent, they wait for each other. Of clients that ask more before they are answered, a few are served at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,14 @@ from haulapi.frames import decode
 LONG = 4096
 """Bytes; a longer line is a long one. Nobody types one, and programs seldom send one."""
 
-REST = 50.0
-"""How many times as long as a long line took the next one has to wait."""
+REST, LONGEST_REST = 50.0, 0.5
+"""How many times as long as a long line took the processor the next one has to wait; but never for more seconds than that."""
+
+IN_HAND = 2
+"""Requests of one client that are in work before it has to wait in a crowd."""
+
+SERVED, LONGEST_SERVICE = 4, 0.1
+"""How many of a crowd are served at a time, and for how many seconds at most the others wait for one of them."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +62,26 @@ class Turns:
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
         self._long = asyncio.Lock()
+        self._crowd = asyncio.Semaphore(SERVED)
         self._users: dict[int, Allowance] = {}
 
-    async def read(self, line: bytes) -> Any:
+    async def read(self, line: bytes, own: Allowance) -> Any:
         """What the line says, when its turn has come. Raises ``FrameError``."""
         if len(line) <= LONG:
-            await asyncio.sleep(0)
+            async with contextlib.nullcontext() if own.covers(1, asyncio.get_running_loop().time()) else self._crowd:
+                await asyncio.sleep(0)
             return decode(line)
         async with self._long:
-            began = time.perf_counter()
+            began = time.thread_time()
             try:
                 return decode(line)
             finally:
-                await asyncio.sleep(REST * (time.perf_counter() - began))
+                await asyncio.sleep(min(REST * (time.thread_time() - began), LONGEST_REST))
+
+    async def serve(self, answering: asyncio.Task[None]) -> None:
+        """Wait among the crowd until one has been answered, or for long enough."""
+        async with self._crowd:
+            await asyncio.wait((answering,), timeout=LONGEST_SERVICE)
 
     async def pay(self, user: int, own: Allowance, cost: float) -> None:
         """Spend that of a connection's own, or else of what the user's connections have together, waiting for it."""
