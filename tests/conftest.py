@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.register_assert_rewrite("contracts", "support")
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the many processes that tests start would compile all it imports
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it, and hands that on
 
 from support.dovecot import Dovecot, NoDovecot, User, private_dovecot  # noqa: E402 - after what it is to be rewritten by
 

@@ -1,19 +1,13 @@
-"""Asking a person at the terminal, in a way that Ctrl-C ends at any moment.
-
-``input`` can lose it: a signal that comes after Python has last looked for one and before the read has begun is noticed only
-when the read is over. So the wait is for the terminal and for the pipe that Python writes to when a signal comes.
-"""
+"""Asking a person at the terminal, in a way that Ctrl-C ends at any moment: ``input`` can lose it."""
 
 from __future__ import annotations
 
 import os
-import select
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
+
+from haulctl.waiting import readable
 
 LONGEST_ANSWER = 4096
 """Bytes; a terminal takes no longer line (N_TTY_BUF_SIZE of Linux)."""
@@ -31,25 +25,10 @@ def confirmed(question: str) -> bool:
 
 def _answer(prompt: str) -> str:
     """One line."""
-    with _woken_by_signals() as woken:
-        click.echo(prompt, err=True, nl=False)
-        typed = sys.stdin.fileno()
-        while typed not in select.select([typed, woken], [], [])[0]:
-            os.read(woken, 1)  # a signal that has no exception
+    click.echo(prompt, err=True, nl=False)
+    typed = sys.stdin.fileno()
+    readable(typed)
     line = os.read(typed, LONGEST_ANSWER)
     if not line:
         raise EOFError
     return line.decode(errors="replace")
-
-
-@contextmanager
-def _woken_by_signals() -> Iterator[int]:
-    """A descriptor that can be read from when a signal has come that Python handles."""
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    try:
-        yield reading
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(reading)
-        os.close(writing)

@@ -18,6 +18,7 @@ from haulapi.envelope import ErrorObject, Request
 from haulapi.faults import fault
 from haulapi.frames import Lines, LineTooLong, encode
 from haulctl.failure import HINTS, Failure, Unreachable
+from haulctl.waiting import readable
 
 PATIENCE = 60.0
 """Seconds that a reply may take; what signs in at an origin may take longer and says so."""
@@ -104,7 +105,8 @@ class Client:
     def _next_line(self, patience: float) -> bytes | None:
         """The next line, or None when the daemon has hung up. Raises ``TimeoutError`` when nothing comes for so long."""
         while not self._lines:
-            self._connection.settimeout(patience)
+            if not readable(self._connection.fileno(), patience):
+                raise TimeoutError
             if not (data := self._connection.recv(CHUNK)):
                 return None
             self._lines.extend(self._cutter.feed(data))

@@ -76,7 +76,9 @@ def run_hauld(
         hauld.start()
         for _ in range(followers):
             stack.enter_context(stuck_follower(hauld))
+        before = time.monotonic()
         with beside(hauld):
+            started += time.monotonic() - before  # the import has not begun
             import_all(hauld, len(origins))
             seconds = time.monotonic() - started
         run = replace(measured(hauld, seconds), items=items(origins), bytes=size(origins), groups=groups_of(hauld))

@@ -41,9 +41,11 @@ import ctypes, operator, select, signal
 from functools import partial
 from haulctl.cli import main
 
-def interrupted(reading, writing, failing, select=select.select):
+def interrupted(reading, *rest, select=select.select):
+    if {otherwise}:
+        return select(reading, *rest)
     # what C calls in a row: Python does not look for signals in between
-    steps = [partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT)), partial(select, reading, writing, failing)]
+    steps = [partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT)), partial(select, reading, *rest)]
     return list(map(operator.call, steps))[1]
 
 select.select = interrupted
@@ -378,10 +380,19 @@ def test_purging_asks_first_where_there_is_somebody_to_ask(path: Path, answers: 
 def test_ctrl_c_typed_just_before_haulctl_waits_for_an_answer_ends_it(path: Path, answers: Answers) -> None:
     """The signal comes after Python has last looked for one, and before the wait has begun."""
     answers.jobs = [done()]
-    purge = [sys.executable, "-c", LATE_INTERRUPT, "--socket", str(path), "delete", "k3x9", "--purge"]
+    asked = LATE_INTERRUPT.format(otherwise="0 not in reading")
+    purge = [sys.executable, "-c", asked, "--socket", str(path), "delete", "k3x9", "--purge"]
     with Running(purge, 80) as asking:
         assert asking.end() == Exit.INTERRUPTED
     assert answers.jobs
+
+
+def test_ctrl_c_typed_just_before_haulctl_waits_for_an_event_ends_it(path: Path, answers: Answers) -> None:
+    followed = LATE_INTERRUPT.format(otherwise="len(sys.stdin.read(1)) > 0")
+    follow = [sys.executable, "-c", f"import sys\n{followed}", "--socket", str(path), "events", "--follow", "-o", "jsonl"]
+    replies = "12"  # to hello and to events.follow
+    ended = subprocess.run(follow, input=replies, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (Exit.INTERRUPTED, "")
 
 
 def test_an_answer_that_ends_before_it_began_is_none(path: Path, answers: Answers) -> None:
