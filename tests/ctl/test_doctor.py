@@ -110,6 +110,7 @@ def test_without_colours_there_are_words(monkeypatch: pytest.MonkeyPatch) -> Non
 def no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Nothing answers, and no program is beside this one or on the PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "haulctl")])
     return ["--socket", str(tmp_path / "nobody.sock"), "doctor"]
 

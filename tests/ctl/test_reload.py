@@ -32,7 +32,8 @@ class Asked:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Asked]:
+def asked(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+    monkeypatch.delenv("COLUMNS", raising=False)
     answers = Answers()
     with daemon(tmp_path / "haul.sock", answers):
         yield Asked(answers, tmp_path / "haul.sock", capsys)

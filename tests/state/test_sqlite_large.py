@@ -43,6 +43,7 @@ MAY_SCAN = {
     "put_purged_paths": {"purged"},
     "purge_items": {"purged"},
     "purged_paths": {"purged_paths", "items", "conflicts"},  # in a store of equal bytes any item may have the file
+    "nobodys": {"asked", "items", "conflicts"},  # for the same reason
     "count_stored": {"stored"},  # these are made from one group
     "count_claims": {"claimed"},
     "tell_stored": {"stored"},
