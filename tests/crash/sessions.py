@@ -49,11 +49,12 @@ class Sessions:
             time.sleep(0.005)
 
     def _told(self, user: User, since: int) -> tuple[int, list[int]]:
-        """How many sessions have begun, and of each that has ended how many bodies it fetched."""
+        """How many sessions have begun, and of each of these that has ended how many bodies it fetched. One that began earlier
+        may end late."""
         with self._log.open("rb") as log:
             log.seek(since)
             text = log.read().decode("utf-8", "replace")
         name = re.escape(user.name)
-        begun = re.findall(rf"imap-login: Info: Login: user=<{name}>", text)
-        ended = re.findall(rf"imap\({name}\).*\bbody_count=(\d+)", text)
-        return len(begun), [int(bodies) for bodies in ended]
+        begun = re.findall(rf"imap-login: Info: Login: user=<{name}>.* session=<([^>]+)>", text)
+        ended = dict(re.findall(rf"imap\({name}\)<\d+><([^>]+)>.*\bbody_count=(\d+)", text))
+        return len(begun), [int(ended[session]) for session in begun if session in ended]
