@@ -245,9 +245,10 @@ def test_a_running_job_is_compared_when_it_is_through_and_has_nothing_to_retry_y
 
 def test_a_live_job_runs_again_when_the_origin_has_more(slow: Hauld, held: Held) -> None:
     held.mailboxes[b"INBOX"].messages = {1: b"one\r\n"}
+    held.mailboxes[b"Work"] = Mailbox({})
     job = slow.call("jobs.create", account="held")["id"]
     until(slow, job, lambda _: listens(slow, "held"))
-    held.mailboxes[b"INBOX"].add(2, b"two\r\n")  # and whoever idles is not told
+    held.mailboxes[b"Work"].add(1, b"two\r\n")  # where nobody listens
     assert slow.haulctl("sync", job).returncode == 0
     until(slow, job, lambda seen: seen["status"] == "completed" and seen["progress"]["downloaded_items"] == 2)
     assert moves(slow, job) == [

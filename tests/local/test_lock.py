@@ -36,7 +36,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_L9_a_database_that_another_process_has_makes_the_job_wait_and_go_on(
     tmp_path: Path, dovecot: Dovecot, mail_user: User
 ) -> None:
-    dovecot.fill(mail_user, "INBOX", messages(1000, size=2000))
+    dovecot.fill(mail_user, "INBOX", messages(4000, size=500))
     with Hauld(tmp_path / "haul", {"a": dovecot.account(mail_user)}) as hauld:
         job = hauld.call("jobs.create", account="a", live=False)["id"]
         until(hauld, job, lambda seen: seen["progress"]["total_items"] > 0)
@@ -47,6 +47,6 @@ def test_L9_a_database_that_another_process_has_makes_the_job_wait_and_go_on(
             assert str(hauld.state) in waiting["error"]["message"]
             assert "fuser" in waiting["error"]["hint"]
         done = until(hauld, job, is_done)
-        assert (done["progress"]["downloaded_items"], done["progress"]["failed_items"]) == (1000, 0)
+        assert (done["progress"]["downloaded_items"], done["progress"]["failed_items"]) == (4000, 0)
         assert hauld.stored("a") == dovecot.read_all(mail_user)
         assert hauld.log().count("machine.failed") == 1, hauld.log()
