@@ -9,6 +9,7 @@ import pytest
 from hauld.engine.account import Account
 from hauld.engine.schedule import LONGEST_STRETCH, REST, STRETCH, Schedule
 from hauld.model import Folder, FolderKind, RemoteFolder
+from support.clocks import LeapingClock
 from support.engine import settings
 from support.scripted_imap import ScriptedServer
 
@@ -17,25 +18,9 @@ WORK = Folder(2, 1, RemoteFolder(b"Work", ("Work",)))
 EVERY = 300.0
 
 
-class SetClock:
-    """Time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def now_ms(self) -> int:
-        return int(self.now * 1000)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 class Scene:
     def __init__(self, interval: float = EVERY) -> None:
-        self.clock = SetClock()
+        self.clock = LeapingClock()
         self.account = Account(settings("a", connections=1, interval=interval), 1, ScriptedServer().source(), self.clock)
         self.schedule = Schedule(self.account, self.clock)
 
