@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,50 +103,38 @@ Role = Callable[[Crowd, random.Random, asyncio.StreamReader, asyncio.StreamWrite
 async def mistaken(crowd: Crowd, dice: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Wrong frames, a burst of them in one write, and every answer read."""
     known = frames()
-    reading = asyncio.create_task(read_all(crowd, reader))
-    try:
+    async with answers_taken(crowd, reader) as reading:
         while not reading.done():
             burst = [frame_of(dice, known).replace(b"\n", b" ")[:2000] for _ in range(BURST // 10)]
             for _ in range(10):
                 writer.write(b"\n".join([*burst, b""]))
             await writer.drain()
-    finally:
-        reading.cancel()
 
 
 async def empty(crowd: Crowd, dice: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Hardly a line, a burst of them in one write."""
-    reading = asyncio.create_task(read_all(crowd, reader))
-    try:
+    async with answers_taken(crowd, reader) as reading:
         while not reading.done():
             writer.write(dice.choice((b"\n", b"{}\n", b"1\n", b'{"method":1}\n', FAIR)) * BURST)
             await writer.drain()
-    finally:
-        reading.cancel()
 
 
 async def huge(crowd: Crowd, dice: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Lines that are as long as may be, or longer."""
-    reading = asyncio.create_task(read_all(crowd, reader))
-    try:
+    async with answers_taken(crowd, reader) as reading:
         while not reading.done():
             writer.write(dice.choice(DEAR) + b"\n")
             await writer.drain()
-    finally:
-        reading.cancel()
 
 
 async def slow(crowd: Crowd, dice: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A byte at a time."""
-    reading = asyncio.create_task(read_all(crowd, reader))
-    try:
+    async with answers_taken(crowd, reader) as reading:
         while not reading.done():
             for byte in dice.choice((FAIR, b'{"method":\n')):
                 writer.write(bytes((byte,)))
                 await writer.drain()
                 await asyncio.sleep(BREATH)
-    finally:
-        reading.cancel()
 
 
 async def deaf(crowd: Crowd, dice: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,6 +156,16 @@ async def deaf_follower(crowd: Crowd, dice: random.Random, reader: asyncio.Strea
 
 
 ROLES: tuple[Role, ...] = (mistaken, huge, slow, deaf, deaf_follower, empty)
+
+
+@asynccontextmanager
+async def answers_taken(crowd: Crowd, reader: asyncio.StreamReader) -> AsyncIterator[asyncio.Task[None]]:
+    """Somebody takes every answer meanwhile, and is done when the door is closed."""
+    reading = asyncio.create_task(read_all(crowd, reader))
+    try:
+        yield reading
+    finally:
+        reading.cancel()
 
 
 async def read_all(crowd: Crowd, reader: asyncio.StreamReader) -> None:
