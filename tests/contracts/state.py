@@ -682,6 +682,17 @@ class StateContract:
         [first, _] = await scene.state.pending(scene.job.number, scene.inbox.number, below=3, limit=2)
         assert (first.key, first.ordinal, first.size, first.date, first.retry_count) == ("7.2", 2, None, None, 0)
 
+    async def test_what_is_stored_failed_or_unknown_is_not_pending_any_more(self, scene: Scene) -> None:
+        await scene.list([1, 2, 3, 4])
+        numbers = {item.key: item.number for item in await scene.state.items(scene.job.number)}
+        everything = {*numbers.values(), 10**9}
+        assert await scene.state.still_pending(everything) == set(numbers.values())
+        await scene.store([1])
+        setbacks = [Setback(numbers["7.2"], "missing", "Left out."), Setback(numbers["7.3"], "gone", "Never.", final=True)]
+        await scene.state.record_group(scene.job.number, (), setbacks)
+        assert await scene.state.still_pending(everything) == {numbers["7.2"], numbers["7.4"]}
+        assert await scene.state.still_pending({numbers["7.1"]}) == set()
+
     async def test_listing_a_folder_that_does_not_exist_is_refused(self, state: State) -> None:
         with pytest.raises(Refused) as refused:
             await state.begin_listing(99, "7")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from haulapi import calls
 from hauld.errors import Transient
-from hauld.model import Setback, Stored
+from hauld.model import PendingItem, Setback, Stored
 from hauld.state.base import Committed
 from hauld.state.sqlite import SqliteState
 from support.engine import Engine, running
@@ -397,6 +398,43 @@ async def test_two_jobs_that_want_the_same_items_fetch_each_once(tmp_path: Path)
         assert one.progress.downloaded_items + one.progress.skipped_items == 600
         assert two.progress.downloaded_items + two.progress.skipped_items == 600
         assert len(engine.bodies()) == 600
+
+
+class ReadsTogether(SqliteState):
+    """A ledger in which two jobs read at the same moment what is pending, and the second one goes on when the first is over."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.readers: set[int] = set()
+        self.both = asyncio.Event()
+        self.first_is_over = asyncio.Event()
+
+    async def pending(self, job: int, folder: int, *, below: int | None, limit: int) -> Sequence[PendingItem]:
+        rows = await super().pending(job, folder, below=below, limit=limit)
+        self.readers.add(job)
+        if len(self.readers) == 2:
+            self.both.set()
+        await self.both.wait()
+        if job == max(self.readers):
+            await self.first_is_over.wait()
+        return rows
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the same moment", "when the other has stored them"])
+async def test_what_two_jobs_have_both_read_as_pending_is_fetched_once(tmp_path: Path, late: bool) -> None:
+    honest = Counting({b"INBOX": mailbox(20)})
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), state=ReadsTogether) as engine:
+        state = engine.state
+        assert isinstance(state, ReadsTogether)
+        if not late:
+            state.first_is_over.set()
+        first, second = await engine.create(live=False), await engine.create(live=False)
+        one = await engine.ended(first.id)
+        state.first_is_over.set()
+        two = await engine.ended(second.id)
+        assert one.status == two.status == "completed"
+        assert one.progress.downloaded_items + two.progress.downloaded_items == 20
+        assert sorted(honest.given) == list(range(1, 21))
 
 
 HOSTILE = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hauld.clock import Clock
+from hauld.engine.claims import Claims
 from hauld.engine.hosts import Host, HostDown, Hosts
 from hauld.engine.limits import Slots
 from hauld.engine.stall import ImpatientSession
@@ -71,8 +72,7 @@ class Account:
         self.settings = settings
         self.number = number
         self.source = source
-        self.claimed: set[int] = set()
-        self._released = asyncio.Event()
+        self.claims = Claims()
         self.sign_in_failures = 0
         self.items_per_second: float | None = None
         self.gives_heads = True
@@ -341,18 +341,6 @@ class Account:
         self._since = self._clock.now_ms()
         if not {now[0], before[0]} <= {"connected", "idle"}:
             self._changed(self)
-
-    # --- claims ---
-
-    def release(self, items: set[int]) -> None:
-        """These items are no longer being fetched."""
-        self.claimed -= items
-        self._released.set()
-
-    async def until_released(self) -> None:
-        """Wait until some claim ends."""
-        self._released.clear()
-        await self._released.wait()
 
 
 @dataclass(eq=False)

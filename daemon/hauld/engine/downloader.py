@@ -30,12 +30,14 @@ SHARE = 50
 @dataclass
 class _Pass:
     """What one pass over the pending items brought to light. It is what batches are fetched for: what did not come is asked for
-    again, up to ``attempts`` times in all, and a folder that cannot be written is left."""
+    again, up to ``attempts`` times in all, and a folder that cannot be written is left. The items ``left`` were another's to
+    fetch, or not pending any more."""
 
     plan: Plan
     attempts: int
     silent: dict[int, list[PendingItem]] = field(default_factory=dict)
     relist: set[int] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
     written_off: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
     setbacks: int = 0
 
@@ -97,7 +99,6 @@ class Downloader:
     async def _pass(self) -> None:
         stored = self.stored
         remaining = (await self._state.counters(self._job.number)).remaining
-        claimed = self._account.claimed - self._fetcher.in_progress
         settings = self._account.settings
         budget = self._workshop.budget
         share = max(1, min(budget.share, budget.limit // (2 * settings.connections)))
@@ -105,7 +106,6 @@ class Downloader:
             self._state,
             self._job.number,
             list(self._comparison.folders.values()),
-            self._account.claimed,
             batch_items=settings.batch_items,
             batch_bytes=min(share, settings.batch_bytes or share),
         )
@@ -119,12 +119,12 @@ class Downloader:
             await self._comparison.set_unreadable(folder, error)
         await self._look_again(this)
         if self.stored == stored and not this.setbacks and not this.relist and not self._must_stop():
-            await self._wait_for_others(claimed)
+            await self._wait_for_others(this.left)
 
     async def _fetch_batches(self, session: Session, this: _Pass) -> None:
         while not self._must_stop() and (batch := await this.plan.next()) is not None:
             try:
-                await self._fetcher.fetch(session, batch, await self._comparison.place(batch.folder), this)
+                this.left |= await self._fetcher.fetch(session, batch, await self._comparison.place(batch.folder), this)
             except StaleCursor:
                 this.plan.drop(batch.folder)
                 this.relist.add(batch.folder.number)
@@ -152,11 +152,10 @@ class Downloader:
                 ]
                 await self._state.record_group(self._job.number, (), failed)
 
-    async def _wait_for_others(self, claimed: set[int]) -> None:
+    async def _wait_for_others(self, left: set[int]) -> None:
         """Nothing moved in a pass: another job is fetching what this one wants, or it cannot be had now."""
-        if claimed & self._account.claimed:
-            await self._account.until_released()
-        if claimed:
+        if left:
+            await self._account.claims.until_free(left)
             return
         troubles = [folder.error.message for folder in self._comparison.unreadable if folder.error is not None]
         more = f" (and {len(troubles) - 1} folders more have trouble)" if len(troubles) > 1 else ""

@@ -1,13 +1,13 @@
 """Fetching a batch of items that wait: each outcome that has its bytes goes on to ``ingest``, and the others are told.
 
-Here are the claims, so that two never fetch one item, and the bytes of the budget that are held until an item is written.
-Whatever breaks, what did not come is free for the next try.
+What is fetched was claimed first, and is still pending then; of the budget it holds bytes until it is written. Whatever breaks,
+what did not come is free for the next try.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import aclosing
 from typing import Protocol
 
@@ -75,17 +75,22 @@ class Fetcher:
         """Whether something could not be stored, for which no folder is to blame."""
         return self._failure is not None
 
-    async def fetch(self, session: Session, batch: Batch, place: Place, errand: Errand) -> None:
+    async def fetch(self, session: Session, batch: Batch, place: Place, errand: Errand) -> set[int]:
         """Fetch one batch under the byte budget. What came of it was passed on when this returns, and is stored after
-        ``settled``."""
-        folder, epoch = batch.folder, epoch_of(batch.folder)
-        items = {item.key: item for item in batch.items}
+        ``settled``. The numbers of those that were left alone: another is fetching them, or they are not pending any more."""
+        claimed = await self._claim(batch.items)
+        if claimed:
+            await self._fetch(session, batch.folder, claimed, place, errand)
+        return {item.number for item in batch.items}.difference(item.number for item in claimed)
+
+    async def _fetch(
+        self, session: Session, folder: Folder, claimed: Sequence[PendingItem], place: Place, errand: Errand
+    ) -> None:
+        epoch = epoch_of(folder)
+        items = {item.key: item for item in claimed}
         waiting = dict(items)
-        numbers = {item.number for item in batch.items}
-        self._account.claimed |= numbers
-        self.in_progress |= numbers
-        held = await self._hold(batch)
-        wants = [Want(item.key, item.size) for item in batch.items]
+        held = await self._hold(claimed)
+        wants = [Want(item.key, item.size) for item in claimed]
         setbacks: list[Setback] = []
         try:
             async with aclosing(session.fetch(folder.remote, epoch, wants, self._workshop.store.sink(place, epoch))) as answers:
@@ -185,16 +190,28 @@ class Fetcher:
 
     # --- bytes and claims ---
 
-    async def _hold(self, batch: Batch) -> dict[str, int]:
-        """Bytes of the budget held for each item: fewer than it has where the batch is larger than what is to be had."""
-        total = sum(reckoned(item) for item in batch.items)
+    async def _claim(self, items: Sequence[PendingItem]) -> Sequence[PendingItem]:
+        """Those of the items that nobody else is fetching and nobody has stored since they were read, claimed."""
+        numbers = self._account.claims.take(item.number for item in items)
+        self.in_progress |= numbers
+        pending: Set[int] = frozenset()
+        try:
+            if numbers:
+                pending = await self._workshop.state.still_pending(numbers)
+        finally:
+            self._let_go([item for item in items if item.number in numbers - pending], 0)
+        return [item for item in items if item.number in pending]
+
+    async def _hold(self, items: Sequence[PendingItem]) -> dict[str, int]:
+        """Bytes of the budget held for each item: fewer than it has where all are more than what is to be had."""
+        total = sum(reckoned(item) for item in items)
         try:
             granted = await self._workshop.budget.acquire(total, self._account.number, urgent=self._urgent)
         except asyncio.CancelledError:
-            self._let_go(batch.items, 0)
+            self._let_go(items, 0)
             raise
         held = {}
-        for item in batch.items:
+        for item in items:
             held[item.key] = min(reckoned(item), granted)
             granted -= held[item.key]
         return held
@@ -202,7 +219,7 @@ class Fetcher:
     def _let_go(self, items: Iterable[PendingItem], weight: int) -> None:
         numbers = {item.number for item in items}
         self.in_progress -= numbers
-        self._account.release(numbers)
+        self._account.claims.release(numbers)
         if weight:
             self._workshop.budget.release(weight, self._account.number, urgent=self._urgent)
 

@@ -107,10 +107,8 @@ class News:
         fetcher = Fetcher(job, self._account, self._workshop, urgent=True)
         try:
             for items in _portions(here):
-                free = tuple(item for item in items if item.number not in self._account.claimed)
-                errand.whole &= len(free) == len(items)
-                if free:
-                    await fetcher.fetch(self._session, Batch(self._folder, free), await self._where(), errand)
+                if await fetcher.fetch(self._session, Batch(self._folder, items), await self._where(), errand):
+                    errand.whole = False
         except ItemRejected as error:
             errand.unwritable(self._folder, error)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hauld.model import Folder, PendingItem
@@ -35,15 +35,12 @@ def reckoned(item: PendingItem) -> int:
 
 
 class Plan:
-    """Hands out batches, each pending item once; safe to ask from several workers at once."""
+    """Hands out batches, each item that was pending once; safe to ask from several workers at once."""
 
-    def __init__(
-        self, state: State, job: int, folders: Sequence[Folder], claimed: Set[int], *, batch_items: int, batch_bytes: int
-    ) -> None:
+    def __init__(self, state: State, job: int, folders: Sequence[Folder], *, batch_items: int, batch_bytes: int) -> None:
         self._state = state
         self._job = job
         self._folders = deque(folders)
-        self._claimed = claimed
         self._batch_items = batch_items
         self._batch_bytes = batch_bytes
         self._rows: deque[PendingItem] = deque()
@@ -55,12 +52,9 @@ class Plan:
         """The next batch, or None when this pass has nothing more to hand out."""
         async with self._turn:
             while self._folders:
-                if self._rows or await self._read():
-                    items = self._cut()
-                    if items:
-                        return Batch(self._folders[0], items)
-                else:
-                    self._next_folder()
+                if self._rows:
+                    return Batch(self._folders[0], self._cut())
+                await self._read()
             return self._singles.popleft() if self._singles else None
 
     def again(self, folder: Folder, item: PendingItem) -> None:
@@ -80,26 +74,24 @@ class Plan:
         self._rows.clear()
         self._below = None
 
-    async def _read(self) -> bool:
+    async def _read(self) -> None:
+        """More rows of the folder at hand; where it has no more, the next one is at hand."""
         folder = self._folders[0]
         rows = await self._state.pending(self._job, folder.number, below=self._below, limit=ROWS)
         if not self._folders or self._folders[0] is not folder:
-            return bool(self._folders)
-        self._rows.extend(rows)
+            return  # it was dropped meanwhile
         if rows:
+            self._rows.extend(rows)
             self._below = rows[-1].ordinal
-        return bool(rows)
+        else:
+            self._next_folder()
 
     def _cut(self) -> tuple[PendingItem, ...]:
         items: list[PendingItem] = []
         size = 0
         while self._rows and len(items) < self._batch_items:
-            item = self._rows[0]
-            if item.number in self._claimed:
-                self._rows.popleft()
-                continue
-            if items and size + reckoned(item) > self._batch_bytes:
+            size += reckoned(self._rows[0])
+            if items and size > self._batch_bytes:
                 break
-            size += reckoned(item)
             items.append(self._rows.popleft())
         return tuple(reversed(items))

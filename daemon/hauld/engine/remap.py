@@ -48,16 +48,15 @@ class Remapper:
 
     async def _map(self, session: Session, folder: Folder, epoch: str, waiting: Sequence[Alike]) -> int:
         """Map those that are the same. Meanwhile nobody fetches them."""
-        free = [alike for alike in waiting if alike.item.number not in self._account.claimed]
-        numbers = {alike.item.number for alike in free}
-        self._account.claimed |= numbers
+        numbers = self._account.claims.take(alike.item.number for alike in waiting)
+        free = [alike for alike in waiting if alike.item.number in numbers]
         try:
             stored = await self._stored_heads(free)
             remote = await self._remote_heads(session, folder, epoch, free) if stored else {}
             pairs = list(same(free, remote, stored))
             return await self._state.remap(folder.number, pairs) if pairs else 0
         finally:
-            self._account.release(numbers)
+            self._account.claims.release(numbers)
 
     async def _stored_heads(self, waiting: Sequence[Alike]) -> Mapping[int, bytes]:
         """By number, the beginnings of what is stored, where it can be read."""

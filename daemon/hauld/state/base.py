@@ -269,6 +269,10 @@ class State(Protocol):
         under ``below`` only."""
         ...
 
+    async def still_pending(self, items: Set[int]) -> Set[int]:
+        """Those of the items that are pending, due or not. Sees all that was recorded before the call."""
+        ...
+
     async def next_retry(self, job: int) -> int | None:
         """When the earliest pending item that the job wants and that is not due yet becomes due; None when there is none."""
         ...

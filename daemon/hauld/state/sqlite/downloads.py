@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ class Downloads(Conflicts):
             SQL["pending"], job=job, folder=folder, below=below, limit=limit, now=self._clock.now_ms()
         )
         return [pending_of(row) for row in rows]
+
+    async def still_pending(self, items: Set[int]) -> Set[int]:
+        return {row["number"] for row in await self._database.reader.all(SQL["still_pending"], items=pack(list(items)))}
 
     async def next_retry(self, job: int) -> int | None:
         row = await self._database.reader.one(SQL["next_retry"], job=job, now=self._clock.now_ms())

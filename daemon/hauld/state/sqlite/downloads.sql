@@ -12,6 +12,10 @@ WHERE folders.number = :folder AND items.status = 'pending'
     AND (items.next_retry_at IS NULL OR items.next_retry_at <= :now)
 ORDER BY items.ordinal DESC LIMIT :limit;
 
+-- still_pending --
+-- Those of some items that are pending.
+SELECT number FROM items WHERE number IN (SELECT value FROM json_each(:items)) AND status = 'pending';
+
 -- next_retry --
 -- When the earliest item that the job wants becomes due.
 SELECT items.next_retry_at
