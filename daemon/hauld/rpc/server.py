@@ -25,7 +25,7 @@ from hauld.rpc.follow import Follower
 from hauld.rpc.peers import Peer, may_enter, own_uid, peer_of
 from hauld.rpc.routes import Commands, Events, Route, routes
 from hauld.rpc.socketfile import BACKLOG, group_number, listening, taken_over
-from hauld.rpc.turns import IN_HAND, Allowance, Rate, Turns
+from hauld.rpc.turns import IN_HAND, Allowance, Crumbs, Rate, Turns
 
 log = logging.getLogger("hauld.rpc")
 
@@ -37,8 +37,8 @@ if sys.version_info >= (3, 13):  # there it would remove the name of a socket th
 else:
     start_unix_server = asyncio.start_unix_server
 
-CRUMB, FEW, CRUMBS_EVERY = 512, 8, 0.5
-"""Bytes, times, and seconds: who sends less than so much of one line, more than so many times, is read no more often."""
+CRUMBS_EVERY = 0.5
+"""Seconds; who has the habit of sending crumbs is read no more often."""
 
 TOO_LONG = 20
 """How many requests a line costs that is too long to be read at all."""
@@ -211,14 +211,15 @@ class Connection:
         """Answer until the client has said all, which ends its following; what it asked before is still done and answered."""
         lines = Lines()
         deadline: float | None = None
-        crumbs = 0
+        crumbs = Crumbs()
         async with self._follower, asyncio.TaskGroup() as requests:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
-                        if crumbs > FEW:
+                        if crumbs.are_a_habit:
                             await self._let_crumbs_gather()
                         data = await self._reader.read(CHUNK)
+                    begun = lines.begun
                     ended = lines.feed(data)
                 except TimeoutError:
                     await self.send(
@@ -240,7 +241,7 @@ class Connection:
                     deadline = None
                 elif ended or deadline is None:  # counted from when there was room to read on, not from when it was sent
                     deadline = asyncio.get_running_loop().time() + self._limits.half_sent
-                crumbs = crumbs + 1 if lines.begun and not ended and len(data) < CRUMB else 0
+                crumbs.took(data, whole=not begun and bool(ended))
 
     async def _let_crumbs_gather(self) -> None:
         """Look away for a moment: to take each byte as it comes costs more than all of them together."""

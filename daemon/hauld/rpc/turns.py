@@ -18,14 +18,19 @@ from haulapi.frames import decode
 LONG = 4096
 """Bytes; a longer line is a long one. Nobody types one, and programs seldom send one."""
 
-REST, LONGEST_REST = 50.0, 0.5
-"""How many times as long as a long line took the processor the next one has to wait; but never for more seconds than that."""
+REST, LONGEST_REST = 150.0, 0.5
+"""How many times as long as it took to decode a long line the next one has to wait, because to take it from the socket costs
+more than that; but never for more seconds."""
 
 IN_HAND = 2
 """Requests of one client that are in work before it has to wait in a crowd."""
 
 SERVED, LONGEST_SERVICE = 4, 0.1
 """How many of a crowd are served at a time, and for how many seconds at most the others wait for one of them."""
+
+
+CRUMB, FEW = 512, 8
+"""Bytes, and times: who sends less than so much of a line, more than so many times in a row, has the habit."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,22 @@ class Allowance:
 
     def _after(self, cost: float, now: float) -> float:
         return max(self._spent_until, now - self._rate.at_once / self._rate.a_second) + cost / self._rate.a_second
+
+
+class Crumbs:
+    """Whether a client has the habit of sending its lines in crumbs, each of which costs as much to take as a line. That one of
+    its lines has ended does not cure it."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    @property
+    def are_a_habit(self) -> bool:
+        return self._in_a_row > FEW
+
+    def took(self, data: bytes, *, whole: bool) -> None:
+        """So much was read at once; ``whole`` when a line began with it and ended in it."""
+        self._in_a_row = self._in_a_row + 1 if len(data) < CRUMB and not whole else 0
 
 
 class Turns:
