@@ -25,11 +25,13 @@ FROM jobs JOIN accounts ON accounts.number = jobs.account
 WHERE jobs.account = :account AND jobs.idempotency_key = :idempotency_key;
 
 -- jobs_of_prefix --
--- The jobs whose id starts so, with or without its 'job_'. '{' is the character after 'z', the last one in an id.
+-- The jobs whose id starts so, with or without its 'job_', which alone is no start. '{' is the character after 'z', the last one
+-- in an id.
 SELECT jobs.*, accounts.name AS account_name, accounts.source
 FROM jobs JOIN accounts ON accounts.number = jobs.account
 WHERE jobs.forgotten = 0 AND (
-    (jobs.id >= :prefix AND jobs.id < :prefix || '{') OR (jobs.id >= 'job_' || :prefix AND jobs.id < 'job_' || :prefix || '{')
+    (:prefix > 'job_' AND jobs.id >= :prefix AND jobs.id < :prefix || '{')
+    OR (:prefix <> '' AND jobs.id >= 'job_' || :prefix AND jobs.id < 'job_' || :prefix || '{')
 )
 ORDER BY jobs.id LIMIT :limit;
 
