@@ -11,7 +11,7 @@ import pytest
 from contracts.state import NOON, SetClock, create
 from haulapi.calls import EventListParams, FollowParams, Since
 from hauld.engine.events import KEPT_MS, LARGEST_PAGE, EventLog
-from hauld.errors import Refused
+from hauld.errors import Refused, Transient
 from hauld.model import Event, Job, JobStatus
 from hauld.state.sqlite import SqliteState
 
@@ -82,18 +82,47 @@ async def test_a_reader_that_has_read_all_waits_without_reading(ledger: Ledger, 
         assert [event.number for event in await waiting] == [await ledger.last()]
 
 
-async def test_one_ring_wakes_every_reader_and_each_reads_once(ledger: Ledger, event_log: EventLog) -> None:
+async def test_one_ring_wakes_every_reader_and_what_they_read_is_read_once(ledger: Ledger, event_log: EventLog) -> None:
     readers = [await event_log.reader(FollowParams()) for _ in range(50)]
     waiting = [asyncio.create_task(reader.next()) for reader in readers]
-    while len(ledger.read_after) < 50:
+    while not ledger.read_after:
         await asyncio.sleep(0)
     await ledger.event_span()  # what they read has come by then: the ledger reads in turn
+    assert len(ledger.read_after) == 1
     ledger.read_after.clear()
     await ledger.tell()
     async with asyncio.timeout(PATIENCE):
         pages = await asyncio.gather(*waiting)
     assert {tuple(event.number for event in page) for page in pages} == {(await ledger.last(),)}
-    assert len(ledger.read_after) == 50
+    assert len(ledger.read_after) == 1
+
+
+async def test_readers_far_apart_each_get_their_own(ledger: Ledger, event_log: EventLog) -> None:
+    first, stream = await ledger.last(), await ledger.stream()
+    await ledger.tell(30)
+    readers = [await event_log.reader(FollowParams(since=Since(stream=stream, number=first + ago))) for ago in range(30)]
+    for _ in range(2):
+        pages = await asyncio.gather(*(reader.next() for reader in readers))
+        assert [[event.number for event in page] for page in pages] == [
+            list(range(first + ago + 1, first + 31)) for ago in range(30)
+        ]
+        readers = [await event_log.reader(FollowParams(since=Since(stream=stream, number=first + ago))) for ago in range(30)]
+
+
+async def test_what_could_not_be_read_is_read_again_for_the_next_one(
+    ledger: Ledger, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = Since(stream=await ledger.stream(), number=await ledger.last())
+    await ledger.tell()
+
+    async def fail(*_: object) -> Sequence[Event]:
+        raise Transient("disk", "The ledger cannot be read.")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(ledger, "events", fail)
+        with pytest.raises(Transient):
+            await (await event_log.reader(FollowParams(since=since))).next()
+    assert len(await (await event_log.reader(FollowParams(since=since))).next()) == 1
 
 
 async def test_what_is_told_while_a_reader_reads_is_not_missed(ledger: Ledger, event_log: EventLog) -> None:

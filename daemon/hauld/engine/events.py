@@ -16,13 +16,16 @@ from haulapi.calls import EventList, EventListParams, Following, FollowParams, S
 from haulapi.events import Event
 from hauld import model
 from hauld.clock import Clock, rfc3339
-from hauld.errors import Refused
+from hauld.errors import HaulError, Refused
 from hauld.state.base import State
 
 log = logging.getLogger("hauld.events")
 
 PAGE = 50
 """Events that a reader takes from the ledger at once: few, because a follower that is stuck holds them."""
+
+SHARED = 8
+"""Pages that are kept until the next event, for all who come to the same place: most followers are at the same."""
 
 LARGEST_PAGE = 1000
 """Events that a client is given at once, whatever it asks for."""
@@ -45,6 +48,7 @@ class EventLog:
         self._clock = clock
         self._keep = keep
         self._bell = asyncio.Event()
+        self._pages: dict[tuple[int, str | None], asyncio.Future[tuple[list[Event], int]]] = {}
         state.when_told(self._ring)
 
     @property
@@ -80,6 +84,19 @@ class EventLog:
         newest = events[-1].number if events else number
         return [on_the_wire(event) for event in events], newest if len(events) == limit else max(newest, last)
 
+    async def page(self, number: int, job: str | None) -> tuple[list[Event], int]:
+        """The same, a reader's page of them, read once for all who ask before the next event. Nobody may change it."""
+        page = self._pages.get((number, job))
+        if page is None:
+            while len(self._pages) >= SHARED:
+                del self._pages[next(iter(self._pages))]
+            page = self._pages[number, job] = asyncio.ensure_future(self.after(number, job, PAGE))
+        try:
+            return await asyncio.shield(page)
+        except HaulError:
+            self._pages.pop((number, job), None)
+            raise
+
     async def prune_now(self) -> int:
         """Forget what is too old; how many events that were. To be done daily."""
         forgotten = await self._state.prune_events(self._clock.now_ms() - KEPT_MS, self._keep)
@@ -88,6 +105,7 @@ class EventLog:
         return forgotten
 
     def _ring(self) -> None:
+        self._pages.clear()
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()
 
@@ -138,7 +156,7 @@ class Reader:
             if self._bell is not None:
                 await self._bell.wait()
             bell = self._events.bell
-            events, self._number = await self._events.after(self._number, self._job, PAGE)
+            events, self._number = await self._events.page(self._number, self._job)
             self._bell = bell if len(events) < PAGE else None  # after a whole page there may be more: look without waiting
             if events:
                 return events
