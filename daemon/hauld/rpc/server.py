@@ -40,11 +40,11 @@ else:
 CRUMBS_EVERY = 0.5
 """Seconds; who has the habit of sending crumbs is read no more often."""
 
-TOO_LONG = 20
+TOO_LONG = 100
 """How many requests a line costs that is too long to be read at all."""
 
-OWN = Rate(at_once=20, a_second=3.0)
-TOGETHER = Rate(at_once=3000, a_second=25.0)
+OWN = Rate(at_once=20, a_second=1.0)
+TOGETHER = Rate(at_once=3000, a_second=15.0)
 """Requests: what a client may ask without waiting for any other, and what all clients of a user may ask beyond that."""
 
 NO_DESCRIPTOR = refusal(

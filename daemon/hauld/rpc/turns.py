@@ -18,9 +18,9 @@ from haulapi.frames import decode
 LONG = 4096
 """Bytes; a longer line is a long one. Nobody types one, and programs seldom send one."""
 
-REST, LONGEST_REST = 150.0, 0.5
-"""How many times as long as it took to decode a long line the next one has to wait, because to take it from the socket costs
-more than that; but never for more seconds."""
+REST, REST_A_BYTE, LONGEST_REST = 100.0, 5e-7, 1.0
+"""How many times as long as it took to decode a long line the next one has to wait, and how many seconds for each of its bytes,
+which had to be taken from the socket; but never for more seconds than that."""
 
 IN_HAND = 2
 """Requests of one client that are in work before it has to wait in a crowd."""
@@ -97,7 +97,8 @@ class Turns:
             try:
                 return decode(line)
             finally:
-                await asyncio.sleep(min(REST * (time.thread_time() - began), LONGEST_REST))
+                rest = REST * (time.thread_time() - began) + REST_A_BYTE * len(line)
+                await asyncio.sleep(min(rest, LONGEST_REST))
 
     async def serve(self, answering: asyncio.Task[None]) -> None:
         """Wait among the crowd until one has been answered, or for long enough."""
