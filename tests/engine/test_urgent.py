@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from hauld.clock import SystemClock
 from hauld.engine.ingest import SLICE, Arrival, Ingest
 from hauld.errors import HaulError, Transient
@@ -203,3 +205,31 @@ async def test_R3_an_account_whose_server_drips_large_items_keeps_no_other_waiti
             await dripping.wait()
             async with asyncio.timeout(5):
                 assert (await engine.finish("b")).progress.downloaded_items == 200
+
+
+async def test_an_import_takes_nothing_more_from_its_origin_while_something_urgent_is_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, make_way = Ingest.put, Ingest.make_way
+    handed_over: list[Arrival] = []
+    reached = asyncio.Event()
+
+    def noting_put(ingest: Ingest, arrivals: Sequence[Arrival], urgent: bool = False) -> None:
+        handed_over.extend(arrivals)
+        put(ingest, arrivals, urgent)
+
+    async def noting_make_way(ingest: Ingest) -> None:
+        reached.set()
+        await make_way(ingest)
+
+    monkeypatch.setattr(Ingest, "put", noting_put)
+    monkeypatch.setattr(Ingest, "make_way", noting_make_way)
+    monkeypatch.setattr("hauld.engine.ingest.COURTESY", PATIENCE)
+    mailbox = Mailbox({uid: b"Subject: %d\r\n\r\n" % uid for uid in range(1, 51)})
+    async with ScriptedServer(Honest({b"INBOX": mailbox})) as server, running(tmp_path, server.source()) as engine:
+        with engine.supervisor._workshop.ingest.expecting():
+            job = await engine.create(live=False)
+            await reached.wait()
+            assert handed_over == []
+        done = await engine.ended(job.id)
+    assert (done.progress.downloaded_items, len(handed_over)) == (50, 50)

@@ -78,7 +78,7 @@ class Fetcher:
     async def fetch(self, session: Session, batch: Batch, place: Place, errand: Errand) -> set[int]:
         """Fetch one batch under the byte budget. What came of it was passed on when this returns, and is stored after
         ``settled``. The numbers of those that were left alone: another is fetching them, or they are not pending any more."""
-        claimed = await self._claim(batch.items)
+        claimed = await self._claim(batch)
         if claimed:
             await self._fetch(session, batch.folder, claimed, place, errand)
         return {item.number for item in batch.items}.difference(item.number for item in claimed)
@@ -95,6 +95,8 @@ class Fetcher:
         try:
             async with aclosing(session.fetch(folder.remote, epoch, wants, self._workshop.store.sink(place, epoch))) as answers:
                 async for outcomes in answers:
+                    if not self._urgent:
+                        await self._workshop.ingest.make_way()
                     arrivals: list[Arrival] = []
                     for outcome in outcomes:
                         item = items[outcome.key]
@@ -190,17 +192,19 @@ class Fetcher:
 
     # --- bytes and claims ---
 
-    async def _claim(self, items: Sequence[PendingItem]) -> Sequence[PendingItem]:
+    async def _claim(self, batch: Batch) -> Sequence[PendingItem]:
         """Those of the items that nobody else is fetching and nobody has stored since they were read, claimed."""
-        numbers = self._account.claims.take(item.number for item in items)
+        claims = self._account.claims
+        is_recent = batch.releases == claims.releases
+        numbers = claims.take(item.number for item in batch.items)
         self.in_progress |= numbers
-        pending: Set[int] = frozenset()
+        pending: Set[int] = numbers if is_recent else frozenset()
         try:
-            if numbers:
+            if numbers and not is_recent:
                 pending = await self._workshop.state.still_pending(numbers)
         finally:
-            self._let_go([item for item in items if item.number in numbers - pending], 0)
-        return [item for item in items if item.number in pending]
+            self._let_go([item for item in batch.items if item.number in numbers - pending], 0)
+        return [item for item in batch.items if item.number in pending]
 
     async def _hold(self, items: Sequence[PendingItem]) -> dict[str, int]:
         """Bytes of the budget held for each item: fewer than it has where all are more than what is to be had."""

@@ -144,8 +144,9 @@ class Ingest:
     def _look_at_the_way(self) -> None:
         (self._way_is_free.clear if self._urgent.busy else self._way_is_free.set)()
 
-    async def _make_way(self) -> None:
-        """Between two pieces of what is not urgent: threads that are at work take time from each other."""
+    async def make_way(self) -> None:
+        """Between two pieces of what is not urgent, on its way from the origin or into the store: whatever works takes time
+        from all else. Returns when nothing urgent is expected, or after a moment."""
         if not self._way_is_free.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COURTESY):
@@ -217,7 +218,7 @@ class Ingest:
     async def _write(self, group: Sequence[Arrival]) -> None:
         """The bodies are in files as far as possible. What they held of the budget is free for others bit by bit."""
         for start in range(0, len(group), SLICE):
-            await self._make_way()
+            await self.make_way()
             arrivals = group[start : start + SLICE]
             if await self._store.write([arrival.deposit for arrival in arrivals]):
                 for written, theirs in _by(arrivals, attrgetter("written")):
@@ -248,7 +249,7 @@ class Ingest:
         try:
             if not lane.urgent:
                 await self._put_in_order()
-                await self._make_way()
+                await self.make_way()
             async with self._store.commit([arrival.deposit for arrival in group], urgent=lane.urgent) as placed:
                 await lane.recording.acquire()
                 lane.landing.release()
@@ -286,7 +287,7 @@ class Ingest:
         for (_, job), rows in sorted(stored.items(), key=lambda of_a_job: of_a_job[0]):
             while rows:
                 if not lane.urgent:
-                    await self._make_way()
+                    await self.make_way()
                 count = SLICE if self._urgent.busy else len(rows)
                 some, rows = rows[:count], rows[count:]
                 nobodys = set((await self._state.record_group(job, some, ())).refused)

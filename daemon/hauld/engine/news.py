@@ -100,6 +100,7 @@ class News:
         return all(whole)
 
     async def _bring_for(self, job: int, after: int) -> bool:
+        releases = self._account.claims.releases
         waiting = await self._state.pending(job, self._folder.number, below=None, limit=MOST + 1)
         new = [item for item in waiting if item.ordinal > after]
         here = [item for item in new[:MOST] if reckoned(item) <= LARGEST]
@@ -107,7 +108,7 @@ class News:
         fetcher = Fetcher(job, self._account, self._workshop, urgent=True)
         try:
             for items in _portions(here):
-                if await fetcher.fetch(self._session, Batch(self._folder, items), await self._where(), errand):
+                if await fetcher.fetch(self._session, Batch(self._folder, items, releases), await self._where(), errand):
                     errand.whole = False
         except ItemRejected as error:
             errand.unwritable(self._folder, error)

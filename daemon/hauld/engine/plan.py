@@ -23,10 +23,12 @@ UNKNOWN_SIZE = 64 * 1024
 
 @dataclass(frozen=True)
 class Batch:
-    """Items of one folder to fetch together, by ordinal ascending."""
+    """Items of one folder to fetch together, by ordinal ascending. They were read when so many claims had been released
+    (``Claims``), where that is known."""
 
     folder: Folder
     items: tuple[PendingItem, ...]
+    releases: int | None = None
 
 
 def reckoned(item: PendingItem) -> int:
