@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hauld.rpc.turns import CRUMB, FEW, Allowance, Crumbs, Rate
+from hauld.rpc.turns import CRUMB, FEW, MEMORY, SLOWER, Allowance, Crumbs, Rate
 
 
 def test_who_sends_a_byte_at_a_time_goes_on_doing_so_when_a_line_has_ended() -> None:
@@ -35,3 +35,15 @@ def test_an_allowance_grows_back_as_fast_as_its_rate_and_no_further() -> None:
     assert allowance.covers(1, now=102.5)
     assert allowance.covers(10, now=1000.0)
     assert not allowance.covers(11, now=1000.0)
+
+
+def test_an_allowance_that_was_exceeded_grows_back_more_slowly_until_that_is_forgotten() -> None:
+    rate = Rate(at_once=10, a_second=2.0)
+    allowance = Allowance(rate)
+    allowance.spend(10, now=100.0)
+    allowance.exceed(now=100.0)
+    assert not allowance.covers(1, now=100.4 + 1 / rate.a_second)
+    assert allowance.covers(1, now=100.1 + SLOWER / rate.a_second)
+    allowance.spend(1, now=100.1 + SLOWER / rate.a_second)
+    assert allowance.covers(10, now=100.1 + MEMORY)
+    assert not allowance.covers(11, now=100.1 + MEMORY)

@@ -43,7 +43,7 @@ CRUMBS_EVERY = 0.5
 TOO_LONG = 100
 """How many requests a line costs that is too long to be read at all."""
 
-OWN = Rate(at_once=20, a_second=1.0)
+OWN = Rate(at_once=20, a_second=3.0)
 TOGETHER = Rate(at_once=3000, a_second=15.0)
 """Requests: what a client may ask without waiting for any other, and what all clients of a user may ask beyond that."""
 

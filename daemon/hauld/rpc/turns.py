@@ -33,6 +33,10 @@ CRUMB, FEW = 512, 8
 """Bytes, and times: who sends less than so much of a line, more than so many times in a row, has the habit."""
 
 
+SLOWER, MEMORY = 3, 30.0
+"""How many times as slowly a client's own allowance grows back when it has asked for more, and for how many seconds."""
+
+
 @dataclass(frozen=True)
 class Rate:
     """So much at once, and then so much a second."""
@@ -42,11 +46,12 @@ class Rate:
 
 
 class Allowance:
-    """What may be spent at a rate."""
+    """What may be spent at a rate. Where more was wanted, it grows back more slowly for a while."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
         self._spent_until = float("-inf")
+        self._greedy_until = float("-inf")
 
     def covers(self, cost: float, now: float) -> bool:
         """Whether nobody has to wait for that to be spent."""
@@ -57,8 +62,13 @@ class Allowance:
         self._spent_until = self._after(cost, now)
         return max(0.0, self._spent_until - now)
 
+    def exceed(self, now: float) -> None:
+        """More was wanted than it covers."""
+        self._greedy_until = now + MEMORY
+
     def _after(self, cost: float, now: float) -> float:
-        return max(self._spent_until, now - self._rate.at_once / self._rate.a_second) + cost / self._rate.a_second
+        a_second = self._rate.a_second / (SLOWER if now < self._greedy_until else 1)
+        return max(self._spent_until, now - self._rate.at_once / a_second) + cost / a_second
 
 
 class Crumbs:
@@ -111,6 +121,7 @@ class Turns:
         if own.covers(cost, now):
             own.spend(cost, now)
             return
+        own.exceed(now)
         together = self._users.setdefault(user, Allowance(self._rate))
         if wait := together.spend(cost, now):
             await asyncio.sleep(wait)
