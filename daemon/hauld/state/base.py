@@ -142,7 +142,7 @@ class State(Protocol):
 
     async def job(self, prefix: str) -> Job:
         """The job whose id starts so. ``Refused``: ``not_found``, or ``ambiguous`` with candidates. The id's ``job_`` may
-        be left out."""
+        be left out, and alone it names none."""
         ...
 
     async def jobs(
