@@ -28,10 +28,8 @@ IN_HAND = 2
 SERVED, LONGEST_SERVICE = 4, 0.1
 """How many of a crowd are served at a time, and for how many seconds at most the others wait for one of them."""
 
-
 CRUMB, FEW = 512, 8
 """Bytes, and times: who sends less than so much of a line, more than so many times in a row, has the habit."""
-
 
 SLOWER, MEMORY = 3, 30.0
 """How many times as slowly a client's own allowance grows back when it has asked for more, and for how many seconds."""
