@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every start of hauld would compile all it imports, and be measured with it
 
 from bench.machine import described
 from bench.mailboxes import Shape, bench
