@@ -13,7 +13,7 @@ from crash.injector import Fault
 from crash.points import some_kills
 from crash.site import NAMES, Site, missing
 
-POINTS = 60
+POINTS = 40
 
 
 def test_L1_an_import_killed_at_any_call_is_complete_and_exact_after_the_next_start(

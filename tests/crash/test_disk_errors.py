@@ -11,7 +11,7 @@ import random
 from crash.points import some_failures
 from crash.site import Site
 
-POINTS = 40
+POINTS = 28
 
 
 def test_L5_L6_L7_L8_L13_no_error_of_the_disk_loses_anything_or_goes_unseen(

@@ -1,6 +1,6 @@
 """kill -9 at random instants: nothing missing, nothing twice, nothing different, nobody's help (L2).
 
-``HAUL_KILLS`` says how many kills have to fall inside an import (default 6; a release is tried with 100), ``HAUL_SEED`` repeats
+``HAUL_KILLS`` says how many kills have to fall inside an import (default 4; a release is tried with 100), ``HAUL_SEED`` repeats
 a run.
 """
 
@@ -17,7 +17,7 @@ from support.daemon import Hauld
 from support.dovecot import Dovecot, User
 from support.messages import messages
 
-KILLS = int(os.environ.get("HAUL_KILLS", "6"))
+KILLS = int(os.environ.get("HAUL_KILLS", "4"))
 MESSAGES = int(os.environ.get("HAUL_KILL_MESSAGES", "4000"))
 
 
