@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -12,9 +13,13 @@ from hauld.clock import SystemClock
 from hauld.engine.account import Account
 from hauld.errors import HaulError, NeedsAttention, Refused, Transient
 from hauld.model import Job, JobStatus
+from hauld.retry import RetryPolicy
 from hauld.state.sqlite import SqliteState
-from support.engine import Engine, running, settings
+from support.engine import Engine, Gate, running, settings
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
+
+PATIENT = RetryPolicy(initial=3600.0, longest=3600.0)
+"""Nothing is tried again before somebody asks for it."""
 
 
 def mailbox(count: int) -> Mailbox:
@@ -94,7 +99,7 @@ async def test_a_folder_that_is_gone_is_not_looked_for_all_the_time(tmp_path: Pa
 
 async def test_asking_to_compare_says_why_it_could_not_be_done(tmp_path: Path) -> None:
     honest = Honest({b"INBOX": mailbox(1)})
-    async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source(), policy=PATIENT) as engine:
         job = await watching(engine)
 
         @honest.instead_of("LIST")
@@ -110,6 +115,51 @@ async def test_asking_to_compare_says_why_it_could_not_be_done(tmp_path: Path) -
         await engine.commands.jobs_sync(calls.JobParams(job=job.id))
         account = await engine.commands.accounts_get(calls.AccountParams(account="a"))
         assert account.error is None
+
+
+async def test_a_comparison_that_had_begun_before_one_was_asked_for_is_not_the_answer(tmp_path: Path) -> None:
+    honest = Honest({b"INBOX": mailbox(1)})
+    begun: asyncio.Queue[None] = asyncio.Queue()
+    go_on = asyncio.Semaphore(0)
+    async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
+        job = await watching(engine)
+
+        @honest.instead_of("LIST")
+        async def dawdles(client: Client, command: Command) -> None:
+            begun.put_nowait(None)
+            await go_on.acquire()
+            await honest.answer(client, command)
+
+        keeper = engine.supervisor.keeper((await engine.state.job(job.id)).number)
+        assert keeper is not None
+        first = asyncio.create_task(keeper.sync())
+        await begun.get()
+        second = asyncio.create_task(keeper.sync())
+        await engine.job(job.id)  # the second has asked by now
+        go_on.release()
+        await first
+        await begun.get()
+        assert not second.done()
+        go_on.release()
+        await second
+
+
+async def test_asking_to_compare_where_nobody_answers_tries_once_and_then_waits_again(tmp_path: Path) -> None:
+    async with ScriptedServer(Honest({b"INBOX": mailbox(1), b"Work": mailbox(1)})) as server:
+        gate = Gate(server.source(), is_open=True)
+        async with running(tmp_path, gate, policy=PATIENT) as engine:
+            nobody_listens = calls.WantedStrategy(kind="selected-folders", folders=["Work"])
+            job = await watching(engine, strategy=nobody_listens)
+            (account,) = engine.supervisor.accounts.values()
+            gate.is_open = False
+            await account.drop_idle()
+            with mock.patch.object(account, "failed", wraps=account.failed) as failed:
+                for _ in range(2):
+                    with pytest.raises(Transient, match="cannot be reached"):
+                        await engine.commands.jobs_sync(calls.JobParams(job=job.id))
+                for _ in range(100):
+                    await asyncio.sleep(0)
+            assert failed.call_count == 2
 
 
 async def test_a_session_that_died_while_it_was_idle_is_replaced_without_a_word(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from hauld.clock import SystemClock
 from hauld.engine.account import Account
 from hauld.engine.hosts import AT_ONCE, ENOUGH, Hosts
 from hauld.engine.waking import Instant, unnoticed
+from hauld.engine.wire import job_on_the_wire
 from hauld.errors import Refused, Transient
 from hauld.model import Event, JobStatus, Notice, RemoteFolder
 from hauld.retry import RetryPolicy
 from hauld.sources.base import Session, Source
-from support.engine import QUICK, Engine, running, settings
+from support.engine import QUICK, Engine, Gate, running, settings
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
 
 NOON = Instant(1000.0, 5000.0, 1_767_225_600.0)
@@ -45,21 +46,6 @@ class Dead:
         await self.up.wait()
         raise Transient("timeout", "dead.example:993 did not connect and greet.")
         yield
-
-
-class Gate:
-    """An origin that can be reached while the gate is open."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.open = False
-
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        if not self.open:
-            raise Transient("network", "gate.example:993 cannot be reached.")
-        async with self.source.session() as session:
-            yield session
 
 
 class Slow(Honest):
@@ -141,13 +127,13 @@ async def test_N26_thirty_accounts_on_a_dead_host_cost_the_others_nothing(
 async def test_a_job_that_reaches_its_origin_when_others_have_the_slots_says_that_it_waits_for_one(tmp_path: Path) -> None:
     slow = Slow({b"INBOX": mailbox(3)})
     async with ScriptedServer(slow) as server:
-        gate = Gate(server.source())
+        gate = Gate(server.source(), is_open=False)
         async with running(tmp_path, {"away": gate, "slow": server.source()}, slots=1) as engine:
             late = await engine.create("away", live=False)
             await engine.until(late.id, lambda seen: seen.error is not None and seen.error.kind == "network")
             first = await engine.create("slow", live=False)
             await slow.asked.wait()
-            gate.open = True
+            gate.is_open = True
             waiting = await engine.until(late.id, lambda seen: seen.error is not None and seen.error.kind == "slot")
             assert (waiting.status, waiting.phase) == ("running", "waiting")
             slow.gate.set()
@@ -159,22 +145,38 @@ async def test_N24_a_host_that_is_away_is_tried_once_a_step_and_work_goes_on_whe
 ) -> None:
     caplog.set_level(logging.INFO, "hauld")
     async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server:
-        gate = Gate(server.source())
+        gate = Gate(server.source(), is_open=False)
         async with running(tmp_path, gate) as engine:
             job = await engine.create(live=False)
             waiting = await engine.until(job.id, lambda seen: seen.phase == "waiting")
             assert (waiting.status, waiting.error.kind if waiting.error else None) == ("running", "network")
             await told(engine, "job.phase", 6)
-            gate.open = True
+            gate.is_open = True
             assert (await engine.ended(job.id)).progress.downloaded_items == 3
     events = [getattr(record, "event", None) for record in caplog.records]
     assert events.count("account.failed") == events.count("account.recovered") == 1
     assert events.count("host.dead") == events.count("host.alive") == 1
 
 
+async def test_a_job_that_was_read_before_it_ran_is_not_said_to_wait(tmp_path: Path) -> None:
+    async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server:
+        patient = RetryPolicy(initial=3600.0, longest=3600.0)
+        async with running(tmp_path, Gate(server.source(), is_open=False), policy=patient) as engine:
+            waiting = await engine.create(live=False)
+            await engine.until(waiting.id, lambda seen: seen.phase == "waiting")
+            row = await engine.state.job(waiting.id)
+            keeper = engine.supervisor.keeper(row.number)
+            assert keeper is not None
+            keeper.untold = row.error
+            counters = await engine.state.counters(row.number)
+            assert job_on_the_wire(replace(row, phase=None), counters, keeper).phase == "waiting"
+            before = job_on_the_wire(replace(row, status=JobStatus.PENDING, phase=None, error=None), counters, keeper)
+            assert (before.phase, before.error) == (None, None)
+
+
 async def test_an_account_in_trouble_says_since_when_why_and_when_it_is_tried_again_and_events_tell(tmp_path: Path) -> None:
     async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server:
-        gate = Gate(server.source())
+        gate = Gate(server.source(), is_open=False)
         async with running(tmp_path, gate, policy=RetryPolicy(initial=0.05, longest=0.05)) as engine:
             job = await engine.create(live=False)
             account = await until(engine, "a", lambda told: told.state == "waiting")
@@ -183,7 +185,7 @@ async def test_an_account_in_trouble_says_since_when_why_and_when_it_is_tried_ag
             assert account.error.retry_at is not None
             assert account.error.since is not None
             assert account.since >= account.error.since[:-5]
-            gate.open = True
+            gate.is_open = True
             await engine.ended(job.id)
             first, last = (await told(engine, "account.state", 2))[:2]
     assert first.data == {

@@ -15,10 +15,10 @@ from hauld.engine.ingest import Ingest
 from hauld.engine.limits import ByteBudget
 from hauld.engine.supervisor import Supervisor
 from hauld.engine.workshop import Workshop
-from hauld.errors import Refused
+from hauld.errors import Refused, Transient
 from hauld.model import FolderKind
 from hauld.retry import RetryPolicy
-from hauld.sources.base import Source
+from hauld.sources.base import Session, Source
 from hauld.state.sqlite import SqliteState
 from hauld.stores.maildir import MaildirStore
 
@@ -46,6 +46,21 @@ async def no_reload() -> calls.Reload:
 
 async def no_doctor(_: str | None) -> calls.Diagnosis:
     raise Refused("failed", "This engine has no doctor.")
+
+
+class Gate:
+    """An origin that can be reached while the gate is open."""
+
+    def __init__(self, source: Source, *, is_open: bool) -> None:
+        self.is_open = is_open
+        self._source = source
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        if not self.is_open:
+            raise Transient("network", "gate.example:993 cannot be reached.")
+        async with self._source.session() as session:
+            yield session
 
 
 class Engine:

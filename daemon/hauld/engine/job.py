@@ -44,7 +44,9 @@ class JobKeeper:
         self._doubtful = False
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
-        self._askers: list[asyncio.Future[None]] = []
+        self._everything = False  # whether every folder is to be compared, due or not
+        self._asking: list[asyncio.Future[None]] = []
+        self._asked: list[asyncio.Future[None]] = []
 
     @property
     def in_progress(self) -> int:
@@ -63,7 +65,7 @@ class JobKeeper:
                 await self._until_due()
                 await self._persist()
         finally:
-            self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."))
+            self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."), everybody=True)
 
     async def give_up(self, trouble: Trouble) -> None:
         """It broke again and again: the job is failed."""
@@ -72,14 +74,16 @@ class JobKeeper:
             await self._move(JobStatus.FAILED, error=trouble)
 
     async def sync(self) -> None:
-        """Compare every folder now; returns when that is done, and raises why it could not be done. A job that is importing
-        is not waited for: it compares again when it is through."""
-        self._wake.set()
-        if self.job.status is JobStatus.RUNNING:
-            return
+        """Compare every folder now; returns when that is done, and raises why it could not be done. One that has begun already
+        does not count. A job that is importing is not waited for: it compares again when it is through."""
         asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._askers.append(asker)
-        await asker
+        self._asking.append(asker)
+        self._wake.set()
+        try:
+            if (await self._state.job(self.job.id)).status is not JobStatus.RUNNING:
+                await asker
+        finally:
+            asker.cancel()
 
     # --- what a listener says ---
 
@@ -135,7 +139,9 @@ class JobKeeper:
     async def _persist(self) -> None:
         """One comparison with the downloads it asks for, tried until it is done or a person is needed."""
         failures = 0
+        self._everything = False
         while True:
+            self._hear()
             try:
                 await self._reach()
                 await self._once()
@@ -160,8 +166,7 @@ class JobKeeper:
         await self._turn.take()
 
     async def _once(self) -> None:
-        everything = self._wake.is_set() or self.job.status is JobStatus.RUNNING
-        self._wake.clear()
+        self._hear()
         self._downloader = None
         if self._doubtful:
             await self._workshop.store.probe()
@@ -169,7 +174,7 @@ class JobKeeper:
         comparison = Comparison(self.job.strategy, self._account, self._workshop, job=self.job, priority=self.job.priority)
         await self._tell(Phase.LISTING)
         started = self._workshop.clock.monotonic()
-        compared = await comparison.run(lambda folder: everything or self._schedule.is_due(folder))
+        compared = await comparison.run(lambda folder: self._everything or self._schedule.is_due(folder))
         self._schedule.compared(started, compared, comparison.selected)
         if await self._is_missing_some():
             await self._download(comparison)
@@ -188,7 +193,7 @@ class JobKeeper:
         if self.job.status is JobStatus.COMPLETED:
             self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
         await self._tell(Phase.DOWNLOADING)
-        self._answer(None)
+        self._answer(None, everybody=True)
         self._downloader = Downloader(self.job, self._account, self._workshop, comparison, self.meter, self)
         await self._downloader.run()
 
@@ -278,10 +283,20 @@ class JobKeeper:
             await self._state.set_phase(self.job.number, phase)
             self.untold = None
 
-    def _answer(self, error: HaulError | None) -> None:
-        """Tell those who asked for the comparison how it went."""
-        askers, self._askers = self._askers, []
-        for asker in askers:
+    def _hear(self) -> None:
+        """Whoever has asked for a comparison until now is answered by the one that begins."""
+        self._everything |= self._wake.is_set() or self.job.status is JobStatus.RUNNING
+        self._wake.clear()
+        self._asked += self._asking
+        self._asking.clear()
+
+    def _answer(self, error: HaulError | None, *, everybody: bool = False) -> None:
+        """Tell those who asked before the comparison began how it went, or ``everybody`` who waits."""
+        asked, self._asked = self._asked, []
+        if everybody:
+            asked += self._asking
+            self._asking = []
+        for asker in asked:
             if asker.done():
                 continue
             if error is None:

@@ -13,7 +13,8 @@ from hauld.model import Conflict, Counters, FolderProgress, Item, Job, JobStatus
 
 
 def job_on_the_wire(job: Job, counters: Counters, keeper: JobKeeper | None) -> calls.Job:
-    untold = None if keeper is None else keeper.untold
+    # the row may have been read before the job ran, and only what runs waits
+    untold = keeper.untold if keeper is not None and job.status is JobStatus.RUNNING else None
     return calls.Job(
         id=job.id,
         account=job.account_name,
