@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from pathlib import Path
 
@@ -27,30 +26,18 @@ def test_L2_of_a_large_message_at_most_one_window_is_fetched_again_after_a_kill(
     hauld.start()
     job = hauld.call("jobs.create", account="a", live=False)["id"]
     deadline = time.monotonic() + PATIENCE
-    while of_the_part(hauld) < SIZE // 2:
+    while hauld.bytes_staged < SIZE // 2:
         assert time.monotonic() < deadline
         time.sleep(0.001)  # nothing tells of single bytes but the disk
     hauld.kill()
-    there = of_the_part(hauld)
+    there = hauld.bytes_staged
     assert there < SIZE, "it was killed too late"
-    before = bytes_sent(dovecot, mail_user)
+    before = dovecot.bytes_sent(mail_user)
     with hauld:
         assert hauld.haulctl("watch", job).returncode == 0
         assert json.loads(hauld.haulctl("show", job, "--json").stdout)["progress"]["downloaded_items"] == 1
         assert list(hauld.stored("a")["INBOX"].values()) == [hashlib.sha256(large).hexdigest()]
         assert list((hauld.mail / ".haul" / "stage").iterdir()) == []
-    again = bytes_sent(dovecot, mail_user) - before - (SIZE - there)
+    again = dovecot.bytes_sent(mail_user) - before - (SIZE - there)
     assert again <= WINDOW + MARGIN
     print(f"{there} bytes were there, {again} were fetched again")  # noqa: T201 - the figure this test is run for
-
-
-def of_the_part(hauld: Hauld) -> int:
-    """Bytes of the message that are in the stage."""
-    stage = hauld.mail / ".haul" / "stage"
-    return sum(path.stat().st_size for path in stage.glob("part-*") if path.suffix != ".mark")
-
-
-def bytes_sent(dovecot: Dovecot, user: User) -> int:
-    """What Dovecot says it has sent to the user, once all sessions have ended."""
-    dovecot.bodies_fetched(user)  # waits for their ends
-    return sum(map(int, re.findall(rf"imap\({re.escape(user.name)}\).* out=(\d+)", dovecot.log())))

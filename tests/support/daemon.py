@@ -171,6 +171,12 @@ class Hauld:
         """What lies on disk of an account, see ``stored_below``."""
         return stored_below(self.mail / account)
 
+    @property
+    def bytes_staged(self) -> int:
+        """Bytes of large messages that are in the stage."""
+        stage = self.mail / ".haul" / "stage"
+        return sum(path.stat().st_size for path in stage.glob("part-*") if path.suffix != ".mark")
+
     # --- inside ---
 
     def _read(self, process: subprocess.Popen[str]) -> None:

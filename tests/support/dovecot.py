@@ -257,6 +257,11 @@ class Dovecot:
                 raise RuntimeError(f"{begun - len(ended)} sessions of {user.name} have not ended.")
             time.sleep(0.01)
 
+    def bytes_sent(self, user: User) -> int:
+        """What the server says it has sent to the user in all, once all sessions have ended."""
+        self.bodies_fetched(user)  # waits for their ends
+        return sum(map(int, re.findall(rf"imap\({re.escape(user.name)}\).* out=(\d+)", self.log())))
+
     # --- inside ---
 
     @property
