@@ -15,6 +15,7 @@ from hauld.engine.claims import Claims
 from hauld.engine.hosts import Host, HostDown, Hosts
 from hauld.engine.limits import Slots
 from hauld.engine.stall import ImpatientSession
+from hauld.engine.suspects import Suspects
 from hauld.errors import HaulError, ItemRejected, NeedsAttention, Refused
 from hauld.model import Folder, FolderKind, Trouble, matches
 from hauld.retry import RetryPolicy
@@ -73,6 +74,7 @@ class Account:
         self.number = number
         self.source = source
         self.claims = Claims()
+        self.suspects = Suspects()
         self.sign_in_failures = 0
         self.items_per_second: float | None = None
         self.gives_heads = True
@@ -92,6 +94,7 @@ class Account:
         self._attention: NeedsAttention | None = None
         self._defect: Trouble | None = None
         self._trouble: Trouble | None = None
+        self._forgiven: Trouble | None = None  # the same trouble goes on if it comes back before anything works
         self._said: dict[str, float] = {}  # when trouble of a kind was last logged
         self._told = False  # whether the trouble at hand was logged
         self._was: tuple[str, str | None] = ("idle", None)
@@ -277,7 +280,8 @@ class Account:
         """Something went wrong; the first of a row of like failures is logged. ``retry_at`` None: a person has to act."""
         before = self._trouble
         new = before is None or before.kind != error.kind
-        since = before.since if before is not None and not new else self._clock.now_ms()
+        goes_on = before or self._forgiven
+        since = goes_on.since if goes_on is not None and goes_on.kind == error.kind else self._clock.now_ms()
         if retry_at is None and self._attention is None and isinstance(error, NeedsAttention):
             new = True
             self._attention = error
@@ -296,7 +300,7 @@ class Account:
                 self.settings.name,
                 extra={"event": "account.recovered", "account": self.settings.name},
             )
-        self._trouble = None
+        self._trouble = self._forgiven = None
         self._note()
 
     def broke(self, trouble: Trouble) -> None:
@@ -308,6 +312,7 @@ class Account:
         """A person asked to try again: what needed attention is forgotten, and the tries are counted afresh."""
         self._attention = None
         self._defect = None
+        self._forgiven = self._trouble or self._forgiven
         self._trouble = None
         self._said.clear()
         self.sign_in_failures = 0

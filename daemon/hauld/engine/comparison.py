@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from hauld.engine.account import Account
 from hauld.engine.crew import crew
 from hauld.engine.fetching import place_of
 from hauld.engine.remap import Remapper
+from hauld.engine.suspects import BREAKS, FOLDER_BREAKS, Suspects, is_break
 from hauld.engine.workshop import Workshop
 from hauld.errors import ItemRejected, Transient
 from hauld.model import Criteria, Folder, Job, Page, Place, Setback, StoredItem, Strategy, Trouble
@@ -34,6 +35,10 @@ SHORT = 2
 
 ROWS = 2000
 """Rows read from the ledger at a time."""
+
+
+RARE = 20
+"""Where fewer than one in so many listings breaks and comes when it is asked for again, the line is good."""
 
 
 class Comparison:
@@ -56,6 +61,7 @@ class Comparison:
         self._places: dict[int, Place] = {}
         self._found: dict[int, list[str]] = {}
         self._unchanged: list[int] = []
+        self._came: dict[int, int] = {}
 
     async def run(self, due: Callable[[Folder], bool]) -> list[Folder]:
         """List every selected folder that is due, and want what the strategy selects. The folders compared."""
@@ -64,20 +70,9 @@ class Comparison:
             day_ago = self._workshop.clock.now_ms() - DAY_MS
             await self._state.retry_failed(self._job.number, before=day_ago)
         compared = [folder for folder in self.folders.values() if due(folder)]
-        waiting = deque([folder for folder in compared if not await self._is_unchanged(folder, told.get(folder.remote.raw))])
-
-        async def list_next(session: Session) -> None:
-            while waiting:
-                folder = waiting.popleft()
-                try:
-                    await self.list_folder(session, folder, folder.cursor)
-                except BaseException:
-                    waiting.appendleft(folder)
-                    raise
-
-        name = f"job {self._job.id}" if self._job is not None else "preview"
-        while waiting:  # again where a session broke on a folder when the others had come to their end
-            await crew(self._account, len(waiting), self._priority, name, list_next)
+        await self._list_all(
+            [folder for folder in compared if not await self._is_unchanged(folder, told.get(folder.remote.raw))]
+        )
         if self._unchanged:
             await self._state.set_unchanged(self._unchanged)
         return compared
@@ -111,6 +106,7 @@ class Comparison:
         if folder.error is not None:
             await self._state.set_folder_error(folder.number, None)
         self.folders[folder.number] = replace(folder, epoch=page.epoch, cursor=page.cursor, error=None)
+        self._account.suspects.listed(folder.number)
         self._account.listed.set()
         if found is not None:
             self._found[folder.number] = found
@@ -130,6 +126,47 @@ class Comparison:
         await self._state.set_folder_error(folder.number, trouble)
         self.unreadable.append(replace(folder, error=trouble))
         log.warning("%s %r: %s", self._account.settings.name, folder.name, error, extra={"event": "folder.unreadable"})
+
+    async def _list_all(self, folders: Iterable[Folder]) -> None:
+        """List these folders; what becomes of those that break it is for ``_judge``."""
+        this = _Round(folders, self._account.suspects)
+
+        async def list_next(session: Session) -> None:
+            while (folder := this.next()) is not None:
+                try:
+                    await self.list_folder(session, folder, folder.cursor)
+                except BaseException as error:
+                    this.broke(folder, error)
+                    raise
+                this.came(folder)
+
+        name = f"job {self._job.id}" if self._job is not None else "preview"
+        while this.goes_on:  # again where a session broke on a folder when the others had come to their end
+            await crew(self._account, len(this.waiting), self._priority, name, list_next, lambda error: error in this.errors)
+        if this.broken:
+            await self._judge(this)
+        if this.waiting:
+            raise this.errors[0]
+
+    async def _judge(self, this: _Round) -> None:
+        """Folders broke their listing, while a new session could be opened each time. Those that did so too often are taken for
+        unreadable; where there are others, the comparison is not done."""
+        suspects = self._account.suspects
+        waits: Transient | None = None
+        for place, (folder, error) in enumerate(this.broken.values()):
+            if place < this.to_blame:
+                suspects.broke(folder.number, self._came.get(folder.number, 0))
+            if suspects.breaks(folder.number) < FOLDER_BREAKS:
+                waits = waits or error
+                continue
+            trouble = ItemRejected(
+                "folder",
+                f"The connection breaks each time that the folder {folder.name!r} is listed: {error.message}",
+                hint="Tell the provider: something in this folder breaks its server. It is tried again with each comparison.",
+            )
+            await self.set_unreadable(folder, trouble)
+        if waits is not None:
+            raise waits
 
     async def _list_folders(self, due: Callable[[Folder], bool]) -> dict[bytes, bytes]:
         """Which folders there are; by raw name, the cursors that the origin told along."""
@@ -177,7 +214,7 @@ class Comparison:
 
     async def _record_listing(self, session: Session, folder: Folder, since: bytes | None) -> Page:
         """What the origin lists, in the ledger; the last page. Most folders are short: one transaction is enough for them."""
-        async with aclosing(session.list(folder.remote, since)) as pages:
+        async with aclosing(self._counted(folder, session.list(folder.remote, since))) as pages:
             begun = []
             async for page in pages:
                 begun.append(page)
@@ -191,6 +228,14 @@ class Comparison:
         else:
             self._say_listed(folder, *await self._state.record_listing(folder.number, begun, self._jobs, self._strategy.dates))
         return last
+
+    async def _counted(self, folder: Folder, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[Page, None]:
+        """The same pages; how many items have come is known when the listing breaks off."""
+        self._came[folder.number] = 0
+        async with aclosing(pages):
+            async for page in pages:
+                self._came[folder.number] += len(page.items)
+                yield page
 
     async def _record_pages(self, folder: Folder, begun: Sequence[Page], pages: AsyncIterator[Page]) -> Page:
         """Those pages and the rest, each as it comes; the last one. The cursor moves only when it is reached."""
@@ -236,6 +281,56 @@ class Comparison:
                 gone,
                 extra={"event": "folder.listed"} | ({"job": self._job.id} if self._job is not None else {}),
             )
+
+
+class _Round:
+    """The folders that one comparison lists, last those that broke the one before. One at which a session breaks is asked for
+    once more when others are listed; when it breaks that session, too, or no other is listed, it stays among the ``broken``.
+    ``errors`` are the ends of sessions that may be due to what was listed."""
+
+    def __init__(self, folders: Iterable[Folder], suspects: Suspects) -> None:
+        self.waiting = deque(sorted(folders, key=lambda folder: suspects.breaks(folder.number)))
+        self.broken: dict[int, tuple[Folder, Transient]] = {}
+        self.errors: list[Transient] = []
+        self.listed = 0
+        self._suspects = suspects
+        self._surprises = 0
+        self._redeemed = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a folder to list, and too little broke to leave the origin alone for a while."""
+        return bool(self.waiting) and self._surprises < BREAKS + self.listed // RARE
+
+    @property
+    def to_blame(self) -> int:
+        """How many of the broken ones have themselves to blame, as far as one can tell: none where listings broke that then
+        came, for the line is bad; and but one where none came, for it may be that the origin lists none."""
+        if self._redeemed * RARE > self.listed:
+            return 0
+        return len(self.broken) if self.listed else 1
+
+    def next(self) -> Folder | None:
+        while self.goes_on:
+            folder = self.waiting.popleft()
+            if self.listed or folder.number not in self.broken:
+                return folder
+        return None
+
+    def came(self, folder: Folder) -> None:
+        self.listed += 1
+        self._redeemed += self.broken.pop(folder.number, None) is not None
+
+    def broke(self, folder: Folder, error: BaseException) -> None:
+        if not isinstance(error, Transient) or not is_break(error):
+            self.waiting.appendleft(folder)
+            return
+        self.errors.append(error)
+        if self._suspects.breaks(folder.number) < FOLDER_BREAKS:
+            self._surprises += 1
+            if folder.number not in self.broken:
+                self.waiting.append(folder)
+        self.broken[folder.number] = (folder, error)
 
 
 async def _chained(begun: Sequence[Page], rest: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:

@@ -3,21 +3,30 @@
 Batches of it go to sessions, each outcome that has its bytes goes on to ``ingest``, and each that has not is asked for again,
 singly, before it is called failed. Nothing is concluded from silence: an item that stays away is failed, or skipped because a
 fresh listing no longer names it. A folder that the store cannot write, or the origin does not open, keeps no other waiting.
+
+Nor does an item at which the origin breaks the connection. What had been asked for then is suspect, and asked for again when
+nothing else is left, until each is asked for alone. One that breaks the connection even so, without a byte more of it than
+before, has had an attempt, but only if a new session opens and the origin gives something else on it: a network that is away,
+or an origin that gives nothing at all, costs no item anything.
 """
 
 from __future__ import annotations
 
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from hauld.engine.account import Account
 from hauld.engine.comparison import Comparison
 from hauld.engine.crew import crew
-from hauld.engine.fetching import Fetcher
+from hauld.engine.fetching import Fetcher, epoch_of
 from hauld.engine.limits import Turn
-from hauld.engine.plan import Plan
+from hauld.engine.plan import Batch, Plan
 from hauld.engine.progress import Meter
+from hauld.engine.suspects import BREAKS, Suspects, is_break
+from hauld.engine.trial import Trial
 from hauld.engine.workshop import Workshop
 from hauld.errors import ItemRejected, StaleCursor, Transient
 from hauld.model import Folder, Job, Missing, PendingItem, Rejected, Setback
@@ -26,20 +35,42 @@ from hauld.sources.base import Session
 SHARE = 50
 """Items that make a further connection worth opening."""
 
+WITNESSES = 100
+"""Stored items of a folder among which one is asked for, to see whether the origin gives anything."""
+
+
+class _Accused(NamedTuple):
+    """An item that broke the connection when it was asked for alone."""
+
+    folder: Folder
+    item: PendingItem
+    error: Transient
+
 
 @dataclass
 class _Pass:
     """What one pass over the pending items brought to light. It is what batches are fetched for: what did not come is asked for
     again, up to ``attempts`` times in all, and a folder that cannot be written is left. The items ``left`` were another's to
-    fetch, or not pending any more."""
+    fetch, or not pending any more. ``breaks`` are the ends of sessions that may be due to what was asked for, ``condemned`` is
+    how many items were failed for that; ``doubtful`` is whether the origin may give nothing at all."""
 
     plan: Plan
     attempts: int
+    suspects: Suspects
     silent: dict[int, list[PendingItem]] = field(default_factory=dict)
     relist: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
     written_off: dict[int, tuple[Folder, ItemRejected]] = field(default_factory=dict)
     setbacks: int = 0
+    breaks: list[Transient] = field(default_factory=list)
+    accused: list[_Accused] = field(default_factory=list)
+    condemned: int = 0
+    doubtful: bool = False
+
+    @property
+    def spent(self) -> bool:
+        """Whether enough broke to leave the origin alone for a while."""
+        return self.doubtful or len(self.breaks) >= BREAKS
 
     def lost(self, folder: Folder, item: PendingItem, outcome: Missing | Rejected) -> Setback:
         self.setbacks += 1
@@ -55,6 +86,34 @@ class _Pass:
     def unwritable(self, folder: Folder, error: ItemRejected) -> None:
         self.written_off[folder.number] = (folder, error)
         self.plan.drop(folder)
+
+    def came(self, batch: Batch) -> None:
+        if self.suspects:
+            self.suspects.clear(item.number for item in batch.items)
+
+    def broke(self, batch: Batch, trial: Trial, error: Transient) -> None:
+        """The session ended when the batch had been asked for."""
+        if not is_break(error):
+            return
+        self.breaks.append(error)
+        unmet = {item.number for item in trial.unmet}
+        if trial.alone and unmet and self.suspects.company(batch.items[0].number) is not None:
+            if not self.suspects.got_further(batch.items[0].number, trial.reached):
+                self.accused.append(_Accused(batch.folder, batch.items[0], error))
+            return
+        self.suspects.clear(item.number for item in batch.items if item.number not in unmet)
+        self.suspects.add(unmet)
+        self.plan.again_last(batch.folder, trial.unmet)
+
+    def was_blamed(self, item: PendingItem) -> bool:
+        return item.retry_count > 0 and self.suspects.company(item.number) is not None
+
+    def verdict(self, accused: _Accused) -> Setback:
+        """It was the item: an attempt, and where there were enough of them, the last one."""
+        final = accused.item.retry_count + 1 >= self.attempts
+        self.condemned += final
+        reason = f"The connection breaks each time that this item is asked for: {accused.error.message}"
+        return Setback(accused.item.number, "breaks", reason, final=final)
 
 
 class Downloader:
@@ -72,6 +131,7 @@ class Downloader:
         self._turn = turn
         self._attempts = job.attempts or workshop.policy.attempts
         self._fetcher = Fetcher(job.number, account, workshop, tell=meter.add)
+        self._condemned = 0
 
     @property
     def in_progress(self) -> int:
@@ -82,6 +142,11 @@ class Downloader:
     def stored(self) -> int:
         """Items stored so far."""
         return self._fetcher.stored
+
+    @property
+    def got_on(self) -> bool:
+        """Whether something was stored, or is known to be what breaks the connection."""
+        return self.stored > 0 or self._condemned > 0
 
     async def run(self) -> None:
         """Pass over what is pending until nothing is left of it. Cancelled, it ends when what was passed on is stored."""
@@ -106,31 +171,80 @@ class Downloader:
             self._state,
             self._job.number,
             list(self._comparison.folders.values()),
+            self._account.suspects,
             batch_items=settings.batch_items,
             batch_bytes=min(share, settings.batch_bytes or share),
         )
-        this = _Pass(plan, self._attempts)
-        name = f"job {self._job.id}"
+        this = _Pass(plan, self._attempts, self._account.suspects)
         await crew(
-            self._account, 1 + remaining // SHARE, self._job.priority, name, lambda session: self._fetch_batches(session, this)
+            self._account,
+            1 + remaining // SHARE,
+            self._job.priority,
+            f"job {self._job.id}",
+            lambda session: self._fetch_batches(session, this),
+            lambda error: error in this.breaks,
         )
+        self._condemned += this.condemned
         await self._fetcher.settled()
         for folder, error in this.written_off.values():
             await self._comparison.set_unreadable(folder, error)
         await self._look_again(this)
-        if self.stored == stored and not this.setbacks and not this.relist and not self._must_stop():
+        if this.breaks and self.stored == stored and not this.condemned:
+            raise this.breaks[0]
+        if self.stored == stored and not this.condemned and not this.setbacks and not this.relist and not self._must_stop():
             await self._wait_for_others(this.left)
 
     async def _fetch_batches(self, session: Session, this: _Pass) -> None:
-        while not self._must_stop() and (batch := await this.plan.next()) is not None:
+        is_proven = await self._judge(session, this)
+        while not this.spent and not self._must_stop() and (batch := await this.plan.next()) is not None:
+            trial = Trial(alone=len(batch.items) == 1)
+            if not is_proven and trial.alone and this.was_blamed(batch.items[0]):
+                await self._gives_another(session, batch.folder, batch.items[0])
+            is_proven = True
             try:
-                this.left |= await self._fetcher.fetch(session, batch, await self._comparison.place(batch.folder), this)
+                place = await self._comparison.place(batch.folder)
+                this.left |= await self._fetcher.fetch(session, batch, place, this, trial)
+                this.came(batch)
             except StaleCursor:
                 this.plan.drop(batch.folder)
                 this.relist.add(batch.folder.number)
             except ItemRejected as error:
                 this.plan.drop(batch.folder)
                 await self._comparison.set_unreadable(batch.folder, error)
+            except Transient as error:
+                this.broke(batch, trial, error)
+                raise
+
+    async def _judge(self, session: Session, this: _Pass) -> bool:
+        """Items have broken the connection, each asked for alone, and here is a new session: whether it was them. Where nothing
+        can tell that the origin gives anything, it may have been one of them, and the pass is over. Whether there was anything
+        to judge."""
+        accused, this.accused = this.accused, []
+        if not accused:
+            return False
+        if not await self._gives_another(session, accused[0].folder, accused[0].item):
+            this.doubtful = True
+            del accused[1:]
+        await self._state.record_group(self._job.number, (), [this.verdict(each) for each in accused])
+        return True
+
+    async def _gives_another(self, session: Session, home: Folder, item: PendingItem) -> bool:
+        """Have the origin give the beginning of another item, one that is stored, in the same folder if there is any. False
+        where there is none anywhere: then it has listed the folder. Raises ``Transient`` where it does neither."""
+        folders = [home, *self._comparison.folders.values()] if self._account.gives_heads else []
+        for folder in folders:
+            after = max(0, item.number - WITNESSES) if folder is home else 0
+            stored = await self._state.stored(folder.number, after=after, limit=WITNESSES)
+            if keys := [item.key for item in stored if item.there and item.epoch == folder.epoch]:
+                witness = keys[item.retry_count % len(keys)]  # not always the same one: it may be as bad
+                with suppress(StaleCursor, ItemRejected):  # an answer all the same
+                    await session.heads(folder.remote, epoch_of(folder), [witness])
+                return True
+        async with aclosing(session.list(home.remote, home.cursor)) as pages:
+            with suppress(ItemRejected):
+                async for _ in pages:
+                    pass
+        return False
 
     def _must_stop(self) -> bool:
         """Whether to begin no further batch: the disk refuses, or somebody more urgent waits."""

@@ -16,6 +16,7 @@ import msgspec
 from hauld.engine.account import Account
 from hauld.engine.ingest import Arrival
 from hauld.engine.plan import Batch, reckoned
+from hauld.engine.trial import Trial
 from hauld.engine.workshop import Workshop
 from hauld.errors import HaulError, ItemRejected
 from hauld.model import Deposit, Fetched, Folder, Missing, PendingItem, Place, Rejected, Setback, Twin, Want
@@ -75,25 +76,27 @@ class Fetcher:
         """Whether something could not be stored, for which no folder is to blame."""
         return self._failure is not None
 
-    async def fetch(self, session: Session, batch: Batch, place: Place, errand: Errand) -> set[int]:
+    async def fetch(self, session: Session, batch: Batch, place: Place, errand: Errand, trial: Trial | None = None) -> set[int]:
         """Fetch one batch under the byte budget. What came of it was passed on when this returns, and is stored after
-        ``settled``. The numbers of those that were left alone: another is fetching them, or they are not pending any more."""
+        ``settled``. The numbers of those that were left alone: another is fetching them, or they are not pending any more.
+        The ``trial`` says how far it came, however it ends."""
         claimed = await self._claim(batch)
         if claimed:
-            await self._fetch(session, batch.folder, claimed, place, errand)
+            await self._fetch(session, batch.folder, claimed, place, errand, trial or Trial(alone=False))
         return {item.number for item in batch.items}.difference(item.number for item in claimed)
 
     async def _fetch(
-        self, session: Session, folder: Folder, claimed: Sequence[PendingItem], place: Place, errand: Errand
+        self, session: Session, folder: Folder, claimed: Sequence[PendingItem], place: Place, errand: Errand, trial: Trial
     ) -> None:
         epoch = epoch_of(folder)
         items = {item.key: item for item in claimed}
         waiting = dict(items)
         held = await self._hold(claimed)
         wants = [Want(item.key, item.size) for item in claimed]
+        sink = trial.over(self._workshop.store.sink(place, epoch))
         setbacks: list[Setback] = []
         try:
-            async with aclosing(session.fetch(folder.remote, epoch, wants, self._workshop.store.sink(place, epoch))) as answers:
+            async with aclosing(session.fetch(folder.remote, epoch, wants, sink)) as answers:
                 async for outcomes in answers:
                     if not self._urgent:
                         await self._workshop.ingest.make_way()
@@ -115,6 +118,7 @@ class Fetcher:
                             self._let_go([item], held.pop(item.key))
                     self._put(arrivals)
         finally:
+            trial.unmet = tuple(waiting.values())
             self._let_go(waiting.values(), sum(held.values()))
             if setbacks:
                 await self._workshop.state.record_group(self._job, (), setbacks)
