@@ -114,10 +114,10 @@ async def test_a_job_that_failed_since_its_account_was_gone_is_started_again_and
         number = (await engine.state.job(job.id)).number
         for kind, after in (("sign-in", "failed"), ("configuration", "completed")):
             known = await engine.state.job(job.id)
-            await engine.supervisor.let_go(known)
-            if known.status is JobStatus.FAILED:
-                await engine.state.move_job(number, JobStatus.PENDING)
-            await engine.state.move_job(number, JobStatus.FAILED, error=Trouble(kind, "It failed."))
+            async with engine.supervisor.stopped(known):
+                if known.status is JobStatus.FAILED:
+                    await engine.state.move_job(number, JobStatus.PENDING)
+                await engine.state.move_job(number, JobStatus.FAILED, error=Trouble(kind, "It failed."))
             await engine.declare(FULL)
             await engine.until(job.id, lambda seen, after=after: seen.status == after)
 
@@ -127,8 +127,8 @@ async def test_a_job_that_failed_is_tried_again_when_its_account_was_changed(tmp
         await engine.declare(FULL)
         job = await engine.watching()
         known = await engine.state.job(job.id)
-        await engine.supervisor.let_go(known)
-        await engine.state.move_job(known.number, JobStatus.FAILED, error=Trouble("sign-in", "Refused."))
+        async with engine.supervisor.stopped(known):
+            await engine.state.move_job(known.number, JobStatus.FAILED, error=Trouble("sign-in", "Refused."))
         await engine.declare(FULL, CHANGED)
         assert (await engine.watching()).id == job.id
         await engine.commands.jobs_pause(calls.JobParams(job=job.id))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from hauld.engine.hosts import AT_ONCE, ENOUGH, Hosts
 from hauld.engine.waking import Instant, unnoticed
 from hauld.engine.wire import job_on_the_wire
 from hauld.errors import Refused, Transient
-from hauld.model import Event, JobStatus, Notice, RemoteFolder
+from hauld.model import Event, JobStatus, Notice, Phase, RemoteFolder, Trouble
 from hauld.retry import RetryPolicy
 from hauld.sources.base import Session, Source
 from support.engine import QUICK, Engine, Gate, running, settings
@@ -159,19 +161,16 @@ async def test_N24_a_host_that_is_away_is_tried_once_a_step_and_work_goes_on_whe
 
 
 async def test_a_job_that_was_read_before_it_ran_is_not_said_to_wait(tmp_path: Path) -> None:
-    async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server:
-        patient = RetryPolicy(initial=3600.0, longest=3600.0)
-        async with running(tmp_path, Gate(server.source(), is_open=False), policy=patient) as engine:
-            waiting = await engine.create(live=False)
-            await engine.until(waiting.id, lambda seen: seen.phase == "waiting")
-            row = await engine.state.job(waiting.id)
-            keeper = engine.supervisor.keeper(row.number)
-            assert keeper is not None
-            keeper.untold = row.error
-            counters = await engine.state.counters(row.number)
-            assert job_on_the_wire(replace(row, phase=None), counters, keeper).phase == "waiting"
-            before = job_on_the_wire(replace(row, status=JobStatus.PENDING, phase=None, error=None), counters, keeper)
-            assert (before.phase, before.error) == (None, None)
+    async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server, running(tmp_path, server.source()) as engine:
+        row = await engine.state.job((await watching(engine)).id)
+        keeper = engine.supervisor.keeper(row.number)
+        assert keeper is not None
+        keeper.untold = Trouble("locked", "Another program has locked the ledger.")
+        counters = await engine.state.counters(row.number)
+        now = job_on_the_wire(replace(row, status=JobStatus.RUNNING, phase=Phase.LISTING), counters, keeper)
+        assert (now.phase, now.error is not None) == ("waiting", True)
+        before = job_on_the_wire(replace(row, status=JobStatus.PENDING, phase=None), counters, keeper)
+        assert (before.phase, before.error) == (None, None)
 
 
 async def test_an_account_in_trouble_says_since_when_why_and_when_it_is_tried_again_and_events_tell(tmp_path: Path) -> None:
@@ -207,24 +206,25 @@ async def test_trouble_that_comes_and_goes_is_logged_once(tmp_path: Path, caplog
     assert [record.event for record in caplog.records] == ["account.failed", "account.recovered", "account.failed"]  # type: ignore[attr-defined]
 
 
-async def test_N25_a_host_that_has_moved_to_another_address_is_found_there(tmp_path: Path) -> None:
+async def test_N25_a_host_that_has_moved_to_another_address_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names are looked up for each connection; one address that does not answer is no reason not to try the next."""
-    loop = asyncio.get_running_loop()
     addresses = ["127.0.0.2"]
+    original = socket.getaddrinfo
 
-    async def look_up(host: object, port: object, **options: object) -> list[object]:
-        return [found for address in addresses for found in await original(address, port, **options)]
+    def look_up(host: str, port: object, **options: Any) -> list[Any]:
+        return [found for address in addresses for found in original(address, None, **options)]
 
-    async with ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server:
-        original, loop.getaddrinfo = loop.getaddrinfo, look_up  # type: ignore[method-assign, assignment]
-        try:
-            async with running(tmp_path, server.source(host="mail.example", allow_plaintext=True)) as engine:
-                job = await engine.create(live=False)
-                await engine.until(job.id, lambda seen: seen.phase == "waiting")
-                addresses += ["127.0.0.1"]
-                assert (await engine.ended(job.id)).progress.downloaded_items == 3
-        finally:
-            loop.getaddrinfo = original  # type: ignore[method-assign]
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    async with (
+        ScriptedServer(Honest({b"INBOX": mailbox(3)})) as server,
+        running(tmp_path, server.source(host="mail.example", allow_plaintext=True)) as engine,
+    ):
+        job = await engine.create(live=False)
+        await engine.until(job.id, lambda seen: seen.phase == "waiting")
+        addresses += ["127.0.0.1"]
+        assert (await engine.ended(job.id)).progress.downloaded_items == 3
 
 
 # --- listening ---

@@ -66,13 +66,14 @@ class Gate:
 class Engine:
     """One running engine and what a test asks of it."""
 
-    def __init__(self, supervisor: Supervisor, state: SqliteState, store: MaildirStore, clock: Clock, root: Path) -> None:
+    def __init__(self, supervisor: Supervisor, workshop: Workshop, state: SqliteState, store: MaildirStore, root: Path) -> None:
         self.supervisor = supervisor
+        self.machine = workshop.machine
         self.state = state
         self.store = store
         self.root = root
         premises = Premises("0", "state", "store", lambda: 0, no_reload, lambda: None, no_doctor)
-        self.commands = Commands(supervisor, state, clock, premises)
+        self.commands = Commands(supervisor, state, workshop.clock, premises)
 
     async def create(self, account: str = "a", **params: object) -> calls.Job:
         return await self.commands.jobs_create(calls.CreateParams(account=account, **params))  # type: ignore[arg-type]
@@ -141,7 +142,7 @@ async def running(
             try:
                 await supervisor.start()
                 async with asyncio.timeout(4 * PATIENCE):
-                    yield Engine(supervisor, ledger, maildirs, clock, root / "mail")
+                    yield Engine(supervisor, workshop, ledger, maildirs, root / "mail")
                 assert not supervisor.fatal.done(), supervisor.fatal.result()
             finally:
                 await supervisor.stop()

@@ -35,6 +35,9 @@ from hauld.state.base import State
 MOST_ATTEMPTS = 100
 """How often a job may ask for one item, at most."""
 
+MOST_BYTES = 2**63 - 1
+"""An origin may list sizes that add up to more than can be written down."""
+
 S = TypeVar("S", JobStatus, ItemStatus)
 
 
@@ -168,10 +171,7 @@ class Commands:
 
     async def jobs_delete(self, params: calls.DeleteParams) -> calls.Job:
         job = await self._state.job(params.job)
-        await self._supervisor.let_go(job)
-        last = await self._job(await self._state.job(job.id))
-        await asyncio.shield(self._forget(job, params.purge))  # a client that leaves must not leave files without rows
-        return last
+        return await asyncio.shield(self._delete(job, params.purge))  # a client that leaves must not leave files without rows
 
     async def jobs_retry(self, params: calls.RetryParams) -> calls.Job:
         job = await self._state.job(params.job)
@@ -199,13 +199,18 @@ class Commands:
         """End the job's work, if the move is allowed at all; what is being committed is finished first."""
         job = await self._state.job(prefix)
         check_move(job.id, job.status, status)
-        await self._supervisor.let_go(job)
         self._supervisor.copies.changed()
-        return await self._state.move_job(job.number, status)
+        async with self._supervisor.stopped(job):
+            return await self._state.move_job(job.number, status)
 
-    async def _forget(self, job: Job, purge: bool) -> None:
+    async def _delete(self, job: Job, purge: bool) -> calls.Job:
+        """The job as it was at last."""
         self._supervisor.copies.changed()
-        await self._supervisor.discard(await self._state.delete_job(job.number, purge=purge))
+        async with self._supervisor.stopped(job):
+            last = await self._job(await self._state.job(job.id))
+            paths = await self._state.delete_job(job.number, purge=purge)
+        await self._supervisor.discard(paths)
+        return last
 
     async def _preview(self, account: Account, strategy: Strategy, priority: int) -> calls.Preview:
         comparison = self._supervisor.comparison(account, strategy, priority)
@@ -220,7 +225,7 @@ class Commands:
                 for folder, preview in found
             ],
             items=items,
-            bytes=sum(preview.bytes for _, preview in found),
+            bytes=min(sum(preview.bytes for _, preview in found), MOST_BYTES),
             stored_items=sum(preview.stored for _, preview in found),
             estimated_secs=account.seconds_for(items),
         )

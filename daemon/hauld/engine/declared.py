@@ -94,9 +94,9 @@ class Declared:
                 f"What it has stored stays. To go on by hand: haulctl start {job.id}. To forget it: haulctl delete {job.id}",
                 self._clock.now_ms(),
             )
-            await self._supervisor.let_go(job)
             try:
-                await self._state.move_job(job.number, JobStatus.PAUSED, error=reason)
+                async with self._supervisor.stopped(job):
+                    await self._state.move_job(job.number, JobStatus.PAUSED, error=reason)
             except Refused:
                 continue  # a person has stopped it meanwhile, which is as good
             log.info("job %s is paused: %s", job.id, reason.message, extra={"event": "job.undeclared", "job": job.id})

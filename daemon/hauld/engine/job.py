@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hauld.engine.account import Account
@@ -41,7 +42,6 @@ class JobKeeper:
         self._downloader: Downloader | None = None
         self._turn: SlotTurn | FreeTurn = FreeTurn()
         self._schedule = Schedule(account, workshop.clock)
-        self._doubtful = False
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
         self._everything = False  # whether every folder is to be compared, due or not
@@ -65,7 +65,11 @@ class JobKeeper:
                 await self._until_due()
                 await self._persist()
         finally:
-            self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."), everybody=True)
+            self.turn_away()
+
+    def turn_away(self) -> None:
+        """Nothing is compared any more: those who still wait for that are told."""
+        self._answer(Refused("try_again", f"Job {self.job.id} stopped before the comparison was over."), everybody=True)
 
     async def give_up(self, trouble: Trouble) -> None:
         """It broke again and again: the job is failed."""
@@ -142,14 +146,14 @@ class JobKeeper:
         self._everything = False
         while True:
             self._hear()
+            self._downloader = None
             try:
                 await self._reach()
                 await self._once()
             except HaulError as error:
                 if isinstance(error, Fatal):
                     raise
-                progress = self._downloader is not None and self._downloader.stored > 0
-                failures = 1 if progress else failures + 1
+                failures = 1 if self._downloader is not None and self._downloader.got_on else failures + 1
                 self._answer(error)
                 if not await self._patience(error, failures):
                     return
@@ -167,10 +171,8 @@ class JobKeeper:
 
     async def _once(self) -> None:
         self._hear()
-        self._downloader = None
-        if self._doubtful:
-            await self._workshop.store.probe()
-            self._workshop.machine.probed()
+        if self.job.status is JobStatus.RUNNING:
+            await self._probe()
         comparison = Comparison(self.job.strategy, self._account, self._workshop, job=self.job, priority=self.job.priority)
         await self._tell(Phase.LISTING)
         started = self._workshop.clock.monotonic()
@@ -179,10 +181,16 @@ class JobKeeper:
         if await self._is_missing_some():
             await self._download(comparison)
         await self._complete(comparison)
-        if self._doubtful:
-            self._workshop.machine.works()
-            self._doubtful = False
+        with contextlib.suppress(Transient):  # this job has all that it wants, and does not mind
+            await self._probe()
+        self._workshop.machine.works()
         self._answer(None)
+
+    async def _probe(self) -> None:
+        """Where something could not be stored, look before anything is fetched again whether it could be now."""
+        if self._workshop.machine.troubled:
+            await self._workshop.store.probe()
+            self._workshop.machine.probed()
 
     async def _is_missing_some(self) -> bool:
         """Whether anything is to be fetched. What a listener is bringing home just now is not, while the job watches."""
@@ -194,13 +202,15 @@ class JobKeeper:
             self.job = await self._state.move_job(self.job.number, JobStatus.RUNNING, phase=Phase.DOWNLOADING)
         await self._tell(Phase.DOWNLOADING)
         self._answer(None, everybody=True)
+        await self._probe()
         self._downloader = Downloader(self.job, self._account, self._workshop, comparison, self.meter, self)
         await self._downloader.run()
 
     async def _complete(self, comparison: Comparison) -> None:
-        trouble = unreadable(comparison.unreadable)
+        left = [folder for folder in comparison.folders.values() if folder.error is not None]  # was not due now
+        trouble = unreadable([*comparison.unreadable, *left])
         if self.job.status is JobStatus.COMPLETED:
-            self.job = await self._state.synced(self.job.number)
+            self.job = await self._state.compared(self.job.number, trouble)
             return
         self.job = await self._state.move_job(self.job.number, JobStatus.COMPLETED, error=trouble)
         counters = await self._state.counters(self.job.number)
@@ -223,12 +233,12 @@ class JobKeeper:
         delay = decide(error, failures, self._workshop.policy, random.random)
         retry_at = None if delay is None else self._workshop.clock.now_ms() + int(delay * 1000)
         if isinstance(error, Transient) and error.kind in LOCAL:
-            self._doubtful = True  # before anything is fetched again, look whether it could be stored
             trouble = self._workshop.machine.failed(error, retry_at)
         else:
             trouble = self._account.failed(error, retry_at)
         if delay is None:
-            await self._move(JobStatus.FAILED, error=trouble)
+            hint = f"{trouble.hint or 'Mend that.'} Then: haulctl start {self.job.id}"
+            await self._move(JobStatus.FAILED, error=replace(trouble, hint=hint))
             log.error("job %s failed: %s", self.job.id, error, extra={"event": "job.failed", "job": self.job.id})
             return False
         if self.job.status is JobStatus.RUNNING:

@@ -7,6 +7,7 @@ catches up before it listens, so nothing is missed. Where the origin cannot push
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -25,6 +26,9 @@ HOUR = 3600.0
 
 GOOD = 60.0
 """Seconds of listening after which the next failure is a first one again."""
+
+ANOTHER_LOOK = 30.0
+"""Seconds that who was told of new keys waits for a listing that has them; twice as long each time."""
 
 VAIN = 5
 RESPITE = 10.0
@@ -52,7 +56,6 @@ class Listener:
         self._clock = workshop.clock
         self._keepers = keepers
         self._failures = 0
-        self._doubtful = False
 
     async def run(self) -> None:
         """Listen until cancelled. What is raised is a defect."""
@@ -76,14 +79,12 @@ class Listener:
         self._enter("push", "connecting", self.trouble)
         async with self._account.listening_session() as session:
             self._enter("push", "catching up")
-            if self._doubtful:
+            if self._workshop.machine.troubled:  # before anything is fetched again, look whether it could be stored
                 await self._workshop.store.probe()
                 self._workshop.machine.probed()
             news = News(self._account, self._workshop, session, folder)
             await news.look(self._wanting(folder))
-            if self._doubtful:
-                self._workshop.machine.works()
-                self._doubtful = False
+            self._workshop.machine.works()
             self._ask_for_comparison(folder, at_once=False)  # of flags, and of what went
             await self._listen(session, news, folder)
 
@@ -138,10 +139,14 @@ class Listener:
             await self._account.listed.wait()
 
     async def _until_in_another_epoch(self, folder: Folder) -> None:
-        """The origin has given the items new keys: nothing is known before the folder was listed with them."""
+        """The origin has given the items new keys: nothing is known before the folder was listed with them. One that says so
+        to this session alone is listened to again after a while, later each time."""
         self._enter("polling", "waiting")
-        while (await self._inbox()).epoch == folder.epoch:
-            await self._account.listed.wait()
+        self._failures += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(HOUR, ANOTHER_LOOK * 2.0 ** min(self._failures - 1, 32))):
+                while (await self._inbox()).epoch == folder.epoch:
+                    await self._account.listed.wait()
 
     async def _poll(self, error: ItemRejected) -> None:
         """The origin does not tell by itself what is new."""
@@ -163,7 +168,6 @@ class Listener:
 
     def _blame(self, error: HaulError, retry_at: int | None) -> Trouble:
         if isinstance(error, Transient) and error.kind in LOCAL:
-            self._doubtful = True  # before anything is fetched again, look whether it could be stored
             return self._workshop.machine.failed(error, retry_at)
         return self._account.failed(error, retry_at)
 

@@ -27,6 +27,11 @@ class Machine:
         self._began = 0.0
         self._probed = False
 
+    @property
+    def troubled(self) -> bool:
+        """Whether something failed, and nothing was stored since the store was last asked whether it could."""
+        return bool(self._troubles)
+
     def failed(self, error: Transient, retry_at: int | None = None) -> Trouble:
         """Trouble of a kind in ``hauld.retry.LOCAL``, with when it began and when it is tried again (Unix milliseconds)."""
         if not self._troubles:

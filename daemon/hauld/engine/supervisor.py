@@ -11,7 +11,8 @@ import asyncio
 import functools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from hauld.engine.account import Account
@@ -199,14 +200,14 @@ class Supervisor:
         if account is None:
             await self._fail_without_account(job)
             return
-        await self.let_go(job)
+        await self._let_go(job)
         keeper = JobKeeper(job, account, self._workshop, self._slots)
         task = self._tasks.begin(
             f"job {job.id}",
             keeper.run,
             owner=account.settings.name,
             gave_up=functools.partial(self._give_up, keeper, account),
-            over=functools.partial(self._over, job.number, account),
+            over=functools.partial(self._over, keeper, account),
         )
         self._kept[job.number] = _Kept(keeper, account, task)
         self._listen_or_not(account)
@@ -216,9 +217,9 @@ class Supervisor:
         account = self._account_of(job)
         if account is None:
             raise Refused("not_found", f"The account {job.account_name!r} of job {job.id} is no longer configured.")
-        await self.let_go(job)
+        async with self.stopped(job):
+            job = await self._state.move_job(job.number, JobStatus.PENDING)
         account.forgive()
-        job = await self._state.move_job(job.number, JobStatus.PENDING)
         await self.keep(job)
         return job
 
@@ -227,7 +228,30 @@ class Supervisor:
         kept = self._kept.get(job)
         return None if kept is None or kept.task.over else kept.keeper
 
-    async def let_go(self, job: Job) -> None:
+    @asynccontextmanager
+    async def stopped(self, job: Job) -> AsyncIterator[None]:
+        """The job's keeper has ended, so that somebody can move the job; where he cannot, it is kept as before."""
+        kept = self._kept.get(job.number)
+        await self._let_go(job)
+        try:
+            yield
+        except BaseException:
+            if kept is not None:
+                await self._keep_again(kept.keeper.job)
+            raise
+
+    async def _keep_again(self, job: Job) -> None:
+        """As the ledger knows it, or where that cannot be read, as its keeper last did."""
+        try:
+            job = await self._state.job(job.id)
+        except Refused:
+            return  # it is gone
+        except Transient:
+            pass
+        if is_at_work(job) and self._account_of(job) is not None and self.keeper(job.number) is None and not self._stopping:
+            await self.keep(job)
+
+    async def _let_go(self, job: Job) -> None:
         """End the job's keeper, if it has one."""
         kept = self._kept.pop(job.number, None)
         if kept is not None:
@@ -258,10 +282,11 @@ class Supervisor:
         account.broke(trouble)
         await keeper.give_up(trouble)
 
-    def _over(self, job: int, account: Account) -> None:
-        kept = self._kept.get(job)
-        if kept is not None and kept.task.over:
-            del self._kept[job]
+    def _over(self, keeper: JobKeeper, account: Account) -> None:
+        kept = self._kept.get(keeper.job.number)
+        if kept is not None and kept.keeper is keeper:
+            del self._kept[keeper.job.number]
+        keeper.turn_away()
         self._listen_or_not(account)
 
     # --- listening ---
@@ -286,11 +311,19 @@ class Supervisor:
             await self._workshop.clock.sleep(first)
             await listener.run()
 
+        given_up = False
+
         async def give_up(trouble: Trouble) -> None:
+            nonlocal given_up
+            given_up = True
             account.broke(trouble)
 
+        def over() -> None:
+            account.listeners.remove(listener)
+            if not given_up:  # one may be wanted again that was told to end because none was
+                self._listen_or_not(account)
+
         name = account.settings.name
-        over = functools.partial(account.listeners.remove, listener)
         self._listening[name] = self._tasks.begin(f"listener of {name}", listen, owner=name, gave_up=give_up, over=over)
 
     def _live(self, account: Account) -> list[JobKeeper]:

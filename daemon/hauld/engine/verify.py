@@ -98,7 +98,8 @@ class Verifier:
         if self.running or (last is not None and 0 <= self._clock.now_ms() - last < WEEK_MS):
             return
         await self._workshop.ingest.recover()
-        await self.run(self.begin(Asked()))
+        if not self.running:  # somebody may have asked meanwhile
+            await self.run(self.begin(Asked()))
 
     # --- the main path ---
 

@@ -43,7 +43,8 @@ from hauld.model import (
 
 @dataclass(frozen=True)
 class AccountTotals:
-    """What the ledger holds of one account. ``inbox_sync_at`` is when its inbox was last compared with the origin."""
+    """What the ledger holds of one account: ``items`` and ``bytes`` are of what is stored. ``inbox_sync_at`` is when its inbox
+    was last compared with the origin."""
 
     folders: int
     items: int
@@ -167,7 +168,12 @@ class State(Protocol):
         ...
 
     async def synced(self, job: int) -> Job:
-        """The job was compared with the origin and nothing was missing: ``last_sync_at`` is now. No event."""
+        """All that is new was found and stored: ``last_sync_at`` is now. No event."""
+        ...
+
+    async def compared(self, job: int, error: Trouble | None) -> Job:
+        """The watching job was compared with the origin, and nothing was missing but what ``error`` tells of: ``last_sync_at``
+        is now. An event (``job.status``) only where the trouble is another than before."""
         ...
 
     async def set_phase(self, job: int, phase: Phase, error: Trouble | None = None) -> None:

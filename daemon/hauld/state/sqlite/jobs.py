@@ -68,6 +68,9 @@ class Jobs(Part):
 
     async def job(self, prefix: str) -> Job:
         rows = await self._database.reader.all(SQL["jobs_of_prefix"], prefix=prefix, limit=CANDIDATES)
+        if not rows and "job_".startswith(prefix):
+            message = f"{prefix!r} is what every job's id begins with, and names none."
+            raise Refused("not_found", message, hint="Give more of the id; `haulctl list` shows all jobs.")
         if not rows:
             raise Refused("not_found", f"There is no job {prefix!r}.", hint="`haulctl list` shows all jobs.")
         if len(rows) > 1:
@@ -120,6 +123,17 @@ class Jobs(Part):
         async with self._database.writing() as write:
             await write.run(SQL["set_synced"], number=job, now=self._clock.now_ms())
             return await _job(write, job)
+
+    async def compared(self, job: int, error: Trouble | None) -> Job:
+        async with self._database.writing() as write:
+            before = await _job(write, job)
+            now = self._clock.now_ms()
+            error = _since(error, before.error, now)
+            await write.run(SQL["set_compared"], number=job, error=pack_trouble(error), now=now)
+            after = await _job(write, job)
+            if error != before.error and after.status is JobStatus.COMPLETED:
+                await self._tell_status(write, before.status, after)
+            return after
 
     async def set_phase(self, job: int, phase: Phase, error: Trouble | None = None) -> None:
         async with self._database.writing() as write:

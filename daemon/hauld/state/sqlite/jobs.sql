@@ -62,8 +62,12 @@ UPDATE jobs SET
     last_sync_at = iif(:to = 'completed', :now, last_sync_at)
 WHERE number = :number AND status = :from;
 
+-- set_compared --
+-- The watching job was compared with the origin just now; one that somebody has stopped meanwhile keeps its reason.
+UPDATE jobs SET last_sync_at = :now, updated_at = :now, error = iif(status = 'completed', :error, error) WHERE number = :number;
+
 -- set_synced --
--- The job was compared with the origin just now.
+-- The job has all that is new just now.
 UPDATE jobs SET last_sync_at = :now, updated_at = :now WHERE number = :number;
 
 -- set_phase --
