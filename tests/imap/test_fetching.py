@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from contracts.source import MemorySink, body_of, fetched
 from hauld.errors import Throttled, Transient
 from hauld.model import Fetched, Missing, Outcome, Rejected, RemoteFolder, Twin, Want
+from hauld.sources.imap import protocol
 from hauld.sources.imap.fetching import BLOCK_ITEMS, MOST_TWINS, blocks, uid_set
-from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer, at_random, byte_by_byte, is_in
+from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer, at_random, byte_by_byte, is_in, whole
 from support.scripted_imap import fetched as response
 
 INBOX = RemoteFolder(b"INBOX", ("INBOX",))
@@ -566,6 +567,62 @@ async def test_P9_an_impossible_literal_ends_the_connection_before_anything_is_k
             await outcomes_of(server, [1], sink)
     assert error.value.kind == "protocol"
     assert not sink.writers
+
+
+# --- beginnings ---
+
+
+def as_usual(number: int, body: bytes) -> bytes:
+    return response(number, number, body)
+
+
+def without_a_size(number: int, body: bytes) -> bytes:
+    return b"* %d FETCH (UID %d BODY[] {%d}\r\n" % (number, number, len(body)) + body + b")\r\n"
+
+
+def with_the_uid_behind(number: int, body: bytes) -> bytes:
+    return b"* %d FETCH (BODY[] {%d}\r\n" % (number, len(body)) + body + b" UID %d)\r\n" % number
+
+
+def as_a_string(number: int, body: bytes) -> bytes:
+    return b'* %d FETCH (UID %d BODY[] "%s")\r\n' % (number, number, body)
+
+
+def as_its_beginning(number: int, body: bytes) -> bytes:
+    return without_a_size(number, body).replace(b"BODY[]", b"BODY[]<0>")
+
+
+def with_another_part(number: int, body: bytes) -> bytes:
+    return as_its_beginning(number, body)[:-3] + b" BODY[]<7> {%d}\r\n" % len(body) + body[::-1] + b")\r\n"
+
+
+@pytest.mark.parametrize(
+    "written", [as_usual, without_a_size, with_the_uid_behind, as_a_string, as_its_beginning, with_another_part]
+)
+@pytest.mark.parametrize("cutter", [whole, at_random(3, longest=9000)])
+@pytest.mark.parametrize("length", [2_000, 100_000])
+async def test_a_server_that_does_not_know_of_parts_gives_beginnings_all_the_same(written, cutter, length):
+    bodies = {number: bytes([64 + number, *range(65, 90)]) * (length // 26) for number in (1, 2, 3)}
+    honest = Honest({b"INBOX": Mailbox(bodies)}, cutter=cutter)
+    answering(honest, *(written(number, body) for number, body in bodies.items()))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        heads = await session.heads(INBOX, "1", ["1.1", "1.3"], 1000)
+        assert heads == {f"1.{number}": bodies[number][:1000] for number in (1, 3)}
+        assert session.alive
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_P23_a_body_comes_once_in_place_of_its_beginning(times, monkeypatch):
+    monkeypatch.setattr(protocol, "MOST_BESIDE_BODIES", 100_000)
+    honest = inbox()
+    answering(honest, *(as_usual(uid, bytes(90_000)) for uid in (1, 2, 3)), *[as_usual(1, bytes(90_000))] * 20 * (times - 1))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        asked = session.heads(INBOX, "1", ["1.1", "1.2", "1.3"], 10)
+        if times == 1:
+            assert await asked == {f"1.{uid}": bytes(10) for uid in (1, 2, 3)}
+        else:
+            with pytest.raises(Transient, match="it sent more than 100000 bytes"):
+                await asked
 
 
 # --- large ---

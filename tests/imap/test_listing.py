@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from hauld.errors import ItemRejected, StaleCursor, Throttled, Transient
 from hauld.model import Page, RemoteFolder, RemoteItem
 from hauld.sources.base import Session
+from hauld.sources.imap import listing as imap_listing
+from hauld.sources.imap import session as imap_session
 from hauld.sources.imap.grammar import Data
 from hauld.sources.imap.listing import Details, date_of, flags_of
 from support.scripted_imap import Client, Command, Honest, Mailbox, ScriptedServer
@@ -30,6 +33,49 @@ async def pages(session: Session, since: bytes | None = None) -> list[Page]:
 
 async def items(session: Session) -> list[RemoteItem]:
     return [item for page in await pages(session) for item in page.items]
+
+
+def search_names(honest: Honest, *uids: int, before: bytes = b"") -> None:
+    """Every SEARCH is answered with these UIDs, and with ``before`` in front of them."""
+
+    @honest.instead_of("UID SEARCH")
+    async def names(client: Client, command: Command) -> None:
+        await client.send(before, b"* SEARCH" + b"".join(b" %d" % uid for uid in uids) + b"\r\n", command.ok())
+
+
+def fetch_names(honest: Honest, *uids: int, before: bytes = b"") -> None:
+    """Every FETCH is answered with the details of these of a folder's items, the first with ``before`` in front of them."""
+    box = honest.mailboxes[b"INBOX"]
+    first = [before]
+
+    @honest.instead_of("UID FETCH")
+    async def names(client: Client, command: Command) -> None:
+        said = first.pop() if first else b""
+        await client.send(said, *(honest.details(box, uid, uid) for uid in uids), command.ok())
+
+
+class Examined:
+    """Opens a folder and says only this of it, and its UIDVALIDITY."""
+
+    def __init__(self, honest: Honest, said: bytes) -> None:
+        self._honest = honest
+        self._said = said
+
+    async def __call__(self, client: Client, command: Command) -> None:
+        self._honest.open(client, command)
+        await client.send(self._said, b"* OK [UIDVALIDITY 1] x\r\n", command.ok())
+
+
+def doubts(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said of listings that are not whole."""
+    return [record.message for record in caplog.records if getattr(record, "event", "") == "folder.doubted"]
+
+
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of more than two items is a large one."""
+    monkeypatch.setattr(imap_session, "PAGE_ITEMS", 2)
+    monkeypatch.setattr(imap_listing, "STRETCH", 2)
 
 
 # --- items ---
@@ -264,18 +310,32 @@ async def test_mod_sequences_are_not_asked_for_where_they_are_not_offered():
         assert server.asked("EXAMINE") == [b'EXAMINE "INBOX"']
 
 
-async def test_P41_mod_sequences_that_are_offered_and_refused_are_done_without():
+@pytest.mark.parametrize("refuse", [Command.bad, Command.no])
+async def test_P41_mod_sequences_that_are_offered_and_refused_are_done_without(refuse: Callable[[Command, bytes], bytes]):
     honest = inbox(numbered(1))
 
     @honest.instead_of("EXAMINE")
     async def knows_no_parameters(client: Client, command: Command) -> None:
         if command.line.endswith(b"(CONDSTORE)"):
-            await client.send(command.bad(b"unexpected parameter"))
+            await client.send(refuse(command, b"unexpected parameter"))
         else:
             await honest.answer(client, command)
 
     async with ScriptedServer(honest) as server, server.source().session() as session:
         assert await items(session)
+
+
+async def test_N16_a_throttled_server_is_not_asked_once_more_without_mod_sequences():
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("EXAMINE")
+    async def throttles(client: Client, command: Command) -> None:
+        await client.send(command.no(b"[THROTTLED] slow down"))
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Throttled):
+            await pages(session)
+        assert len(server.asked("EXAMINE")) == 1
 
 
 @pytest.mark.parametrize("change", ["flags", "new", "gone", "epoch"])
@@ -306,20 +366,151 @@ async def test_P10_without_a_mod_sequence_to_believe_nothing_is_proven(highestmo
         assert (await pages(session, cursor))[-1].whole
 
 
-async def test_a_search_that_names_less_than_the_folder_holds_proves_nothing_gone():
+async def test_what_a_search_leaves_out_of_a_small_folder_is_listed_where_its_details_came_along(caplog):
     honest = inbox(numbered(3))
+    search_names(honest, 1, 3)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [(item.ordinal, item.size) for item in listing[0].items] == [(3, 1), (2, 1), (1, 1)]
+        assert listing[-1].whole
+        assert len(server.asked("UID FETCH")) == 1
+    assert not doubts(caplog)
 
-    @honest.instead_of("UID SEARCH")
-    async def forgets(client: Client, command: Command) -> None:
-        await client.send(b"* SEARCH 1 2\r\n", command.ok())
 
+async def test_what_search_and_fetch_name_together_is_the_folder(caplog):
+    honest = inbox(numbered(3))
+    search_names(honest, 1, 3)
+    fetch_names(honest, 1, 2)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.ordinal for page in listing for item in page.items] == [3, 2, 1]
+        assert listing[-1].whole
+    assert not doubts(caplog)
+
+
+async def test_what_a_search_leaves_out_of_a_large_folder_is_asked_for_once_and_listed(short_pages, caplog):
+    honest = inbox(numbered(9))
+    search_names(honest, 2, 4, 5, 7, 8)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [(item.ordinal, item.size) for page in listing for item in page.items] == [(n, 1) for n in range(9, 0, -1)]
+        assert listing[-1].whole
+        asked = [command for command in server.asked("UID FETCH") if command.endswith(b" (UID)")]
+        assert asked == [b"UID FETCH 1:4 (UID)", b"UID FETCH 5:7 (UID)", b"UID FETCH 8:* (UID)"]
+    assert not doubts(caplog)
+
+
+async def test_a_large_folder_of_which_a_search_names_none_is_listed_all_the_same(short_pages):
+    honest = inbox(numbered(4))
+    search_names(honest)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.ordinal for page in listing for item in page.items] == [4, 3, 2, 1]
+        assert listing[-1].whole
+
+
+async def test_a_listing_that_misses_nothing_costs_no_further_command(short_pages):
+    honest = inbox(numbered(3))
+    search_names(honest, 1, 2, 3, before=b"* 4 EXISTS\r\n")
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert (await pages(session))[-1].whole
+        assert [command.split(b" (")[0] for command in server.commands[-4:]] == [
+            b'EXAMINE "INBOX"',
+            b"UID SEARCH ALL",
+            b"UID FETCH 2:3",
+            b"UID FETCH 1:1",
+        ]
+
+
+async def test_a_small_folder_whose_items_nobody_names_proves_nothing_gone_and_says_so_once(caplog):
+    honest = inbox(numbered(3))
+    search_names(honest, 1, 2)
+    fetch_names(honest, 1, 2)
     async with ScriptedServer(honest) as server, server.source().session() as session:
         first = await pages(session)
         assert [item.ordinal for item in first[0].items] == [2, 1]
         assert not first[-1].whole
         assert first[-1].cursor
+        assert len(server.asked("UID FETCH")) == 1
+        assert len(doubts(caplog)) == 1
+        assert "lists 2 items of 'INBOX', and says that there are at least 3: nothing is taken for gone" in doubts(caplog)[0]
         honest.be_honest()
         assert (await pages(session, first[-1].cursor))[-1].whole
+        assert len(doubts(caplog)) == 1
+
+
+async def test_a_large_folder_whose_items_nobody_names_proves_nothing_gone_and_says_so_once(short_pages, caplog):
+    honest = inbox(numbered(5))
+    search_names(honest, 1, 2, 3)
+    fetch_names(honest, 1, 2, 3, 4)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        first = await pages(session)
+        assert [item.ordinal for page in first for item in page.items] == [4, 3, 2, 1]
+        assert not first[-1].whole
+        assert "lists 4 items of 'INBOX', and says that there are at least 5" in doubts(caplog)[0]
+        assert len(doubts(caplog)) == 1
+        honest.be_honest()
+        assert (await pages(session, first[-1].cursor))[-1].whole
+
+
+@pytest.mark.parametrize("large", [True, False])
+async def test_more_items_than_there_can_be_are_not_believed(large, request, caplog):
+    if large:
+        request.getfixturevalue("short_pages")
+    honest = inbox(numbered(200))
+    search_names(honest, 1, 2)
+    honest.instead_of("EXAMINE")(Examined(honest, b"* 3 EXISTS\r\n"))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.ordinal for page in listing for item in page.items] == [2, 1]
+        assert not listing[-1].whole
+    assert len(doubts(caplog)) == 1
+
+
+async def test_P10_a_folder_that_says_it_holds_billions_more_is_not_asked_for_each_of_them(caplog):
+    honest = inbox(numbered(3))
+    honest.instead_of("EXAMINE")(Examined(honest, b"* 4294967295 EXISTS\r\n"))
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        listing = await pages(session)
+        assert [item.ordinal for page in listing for item in page.items] == [3, 2, 1]
+        assert not listing[-1].whole
+        assert not [command for command in server.asked("UID FETCH") if command.endswith(b" (UID)")]
+    assert len(doubts(caplog)) == 1
+
+
+async def test_a_folder_that_does_not_say_how_many_items_it_holds_proves_nothing_gone(caplog):
+    honest = inbox(numbered(3))
+    honest.instead_of("EXAMINE")(Examined(honest, b"* OK [HIGHESTMODSEQ 7] x\r\n"))
+    search_names(honest)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        (page,) = await pages(session)
+        assert not page.whole
+        assert "does not say how many there are" in doubts(caplog)[0]
+        search_names(honest, 1, 2, 3)
+        listing = await pages(session, page.cursor)
+        assert [len(page.items) for page in listing] == [3, 0]
+        assert not listing[-1].whole
+
+
+@pytest.mark.parametrize("large", [True, False])
+async def test_P17_what_was_expunged_before_a_search_and_is_told_after_it_is_no_lie(large, request, caplog):
+    if large:
+        request.getfixturevalue("short_pages")
+    honest = inbox(numbered(5))
+    search_names(honest, 1, 2, 4)
+    fetch_names(honest, 1, 2, 4, before=b"* 3 EXPUNGE\r\n* 4 EXPUNGE\r\n")
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert (await pages(session))[-1].whole
+    assert not doubts(caplog)
+
+
+async def test_P41_what_has_vanished_is_no_reason_for_fewer_items(caplog):
+    honest = inbox(numbered(3))
+    search_names(honest, 1, 2, before=b"* VANISHED 1:3\r\n")
+    fetch_names(honest, 1, 2)
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        assert not (await pages(session))[-1].whole
+    assert len(doubts(caplog)) == 1
 
 
 async def test_P17_what_is_expunged_while_it_is_listed_is_no_lie():
@@ -373,6 +564,48 @@ async def test_N17_a_folder_that_cannot_be_opened_is_rejected_alone(answer):
         assert session.alive
         honest.be_honest()
         assert await items(session)
+
+
+@pytest.mark.parametrize("said", [b"NO [SERVERBUG] broken index", b"NO [INUSE] locked", b"NO never", b"BAD what is that"])
+async def test_N18_a_folder_that_cannot_be_searched_is_rejected_alone(said):
+    honest = Honest({b"INBOX": numbered(2), b"Bad": numbered(1)})
+
+    @honest.instead_of("UID SEARCH")
+    async def refuses(client: Client, command: Command) -> None:
+        if server.asked("EXAMINE")[-1].startswith(b'EXAMINE "Bad"'):
+            await client.send(command.tag + b" " + said + b"\r\n")
+        else:
+            await honest.answer(client, command)
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(ItemRejected, match="does not list 'Bad': ") as rejected:
+            assert [page async for page in session.list(RemoteFolder(b"Bad", ("Bad",)), None)]
+        assert rejected.value.kind == "folder"
+        assert session.alive
+        assert [item.ordinal for item in await items(session)] == [2, 1]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"[THROTTLED] slow down", "throttled"),
+        (b"[LIMIT] too much", "too-many-connections"),
+        (b"[UNAVAILABLE] storage offline", "unavailable"),
+    ],
+)
+async def test_N18_a_server_that_cannot_search_just_now_is_asked_again_later(said, kind):
+    honest = inbox(numbered(1))
+
+    @honest.instead_of("UID SEARCH")
+    async def later(client: Client, command: Command) -> None:
+        await client.send(command.no(said))
+
+    async with ScriptedServer(honest) as server, server.source().session() as session:
+        with pytest.raises(Transient) as transient:
+            await pages(session)
+        assert transient.value.kind == kind
+        assert not session.alive
 
 
 async def test_N16_a_throttled_server_names_its_own_time():
@@ -443,7 +676,7 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize("said", UNSOUND.values(), ids=UNSOUND.keys())
-async def test_P18_P19_numbers_that_make_no_sense_prove_that_nothing_is_gone_and_nothing_unchanged(said):
+async def test_P18_P19_numbers_that_make_no_sense_prove_that_nothing_is_gone_and_nothing_unchanged(said, caplog):
     honest = inbox(numbered(5))
 
     @honest.instead_of("UID SEARCH")
@@ -452,8 +685,9 @@ async def test_P18_P19_numbers_that_make_no_sense_prove_that_nothing_is_gone_and
 
     async with ScriptedServer(honest) as server, server.source().session() as session:
         listing = await pages(session)
-        assert [item.key for page in listing for item in page.items] == ["1.2", "1.1"]
+        assert [item.key for page in listing for item in page.items] == [f"1.{uid}" for uid in (5, 4, 3, 2, 1)]
         assert not listing[-1].whole
+        assert len(doubts(caplog)) == 1
         honest.be_honest()
         again = await pages(session, listing[-1].cursor)
         assert [len(page.items) for page in again] == [5, 0]
@@ -515,16 +749,16 @@ async def test_P44_an_answer_without_a_list_is_no_empty_folder(answer):
             await pages(session)
 
 
-async def test_P44_an_empty_list_for_a_folder_that_has_items_proves_nothing():
+@pytest.mark.parametrize("fetched", [True, False])
+async def test_P44_an_empty_list_for_a_folder_that_has_items_proves_nothing(fetched):
     honest = inbox(numbered(3))
-
-    @honest.instead_of("UID SEARCH")
-    async def forgets(client: Client, command: Command) -> None:
-        await client.send(b"* SEARCH\r\n", command.ok())
-
+    search_names(honest)
+    if not fetched:
+        fetch_names(honest)
     async with ScriptedServer(honest) as server, server.source().session() as session:
-        (page,) = await pages(session)
-        assert not page.whole
+        listing = await pages(session)
+        assert [item.ordinal for page in listing for item in page.items] == ([3, 2, 1] if fetched else [])
+        assert listing[-1].whole is fetched
 
 
 def test_P46_a_flag_that_is_none_and_one_of_a_kilobyte_are_nothing_that_breaks():

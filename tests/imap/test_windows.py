@@ -296,6 +296,10 @@ def says_another_offset(start: int, asked: bytes, truth: bytes) -> bytes:
     return truth.replace(b"BODY[]<%d>" % start, b"BODY[]<%d>" % (start + 1))
 
 
+def says_an_offset_beyond_all_numbers(start: int, asked: bytes, truth: bytes) -> bytes:
+    return truth.replace(b"BODY[]<%d>" % start, b"BODY[]<" + b"9" * 5000 + b">")
+
+
 def gives_less(start: int, asked: bytes, truth: bytes) -> bytes:
     return truth.replace(b"{%d}\r\n" % len(asked) + asked, b"{%d}\r\n" % (len(asked) // 2) + asked[: len(asked) // 2])
 
@@ -326,6 +330,7 @@ def gives_it_twice(start: int, asked: bytes, truth: bytes) -> bytes:
 
 WRONG = [
     says_another_offset,
+    says_an_offset_beyond_all_numbers,
     gives_less,
     gives_hardly_anything,
     gives_all_of_it_as_a_part,

@@ -493,7 +493,9 @@ class Honest:
         await client.send(command.ok())
 
     def asked_of(self, mailbox: Mailbox, number: int, uid: int, items: bytes) -> bytes:
-        """Details, the beginning or the body of one message."""
+        """UID, details, the beginning or the body of one message."""
+        if items == b"(UID)":
+            return b"* %d FETCH (UID %d)\r\n" % (number, uid)
         if b"FLAGS" in items:
             return self.details(mailbox, number, uid)
         if part := re.search(rb"BODY\.PEEK\[\]<(\d+)\.(\d+)>", items):

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from hauld.model import Fetched, Missing, Outcome, Rejected, Sink, Twin, Want, Writer
 from hauld.sources.imap.grammar import (
     BODY,
+    WHOLE,
     BodyChunk,
     BodyStart,
     Data,
@@ -34,6 +35,9 @@ BODIES = b"(UID RFC822.SIZE BODY.PEEK[])"
 
 HEADS = b"(UID BODY.PEEK[]<0.%d>)"
 """What is asked for each item of which the first bytes are wanted."""
+
+HEAD = b"BODY[]<0>"
+"""The name under which these come."""
 
 LONGEST_HEAD = 1024 * 1024
 """Bytes of a beginning, whatever was asked for: a server that sends more makes no sense."""
@@ -270,12 +274,17 @@ class Delivery:
 
 
 class Heads:
-    """The beginnings of the items of these keys, as they come. ``by_key`` has those that did."""
+    """The beginnings of the items of these keys, as they come. ``by_key`` has those that did. Of a body that comes whole
+    instead, as from a server that does not know of parts, the beginning is kept and the rest is not: each may come so once."""
 
-    def __init__(self, epoch: str, keys: Iterable[str], size: int) -> None:
+    def __init__(self, epoch: str, keys: Iterable[str], size: int, pace: Pace) -> None:
         self.by_key: dict[str, bytes] = {}
         self._keys = {uid: key for key in keys if (uid := uid_of(key, epoch)) is not None}
         self._size = size
+        self._pace = pace
+        self._expected: set[int] = set()
+        self._coming = bytearray()
+        self._left = 0  # bytes of the beginning that comes
 
     @property
     def uids(self) -> Iterable[int]:
@@ -283,18 +292,38 @@ class Heads:
         return self._keys.keys()
 
     def listen(self, event: Event) -> None:
-        """Take an untagged response. One with a whole body instead of its beginning, as from a server that does not know of
-        parts, tells nothing here: such bodies are handed on as they come, and nobody keeps them. Raises ``ProtocolError`` for a
-        beginning that has no end."""
-        if type(event) is BodyStart and event.name is not None and event.size > LONGEST_HEAD:
+        """Take an untagged response or a part of one. Raises ``ProtocolError`` for a beginning that has no end."""
+        if type(event) is WholeBody:
+            for part in event.parts():
+                self.listen(part)
+        elif type(event) is BodyChunk:
+            self._coming += event.data[: self._left]
+            self._left = max(0, self._left - len(event.data))
+        elif type(event) is BodyStart:
+            self._begin(event)
+        elif type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
+            self._take(pairs(event.values[0]))
+
+    def _begin(self, event: BodyStart) -> None:
+        if event.name is not None and event.size > LONGEST_HEAD:
             raise ProtocolError(f"it announced {event.size} bytes as the beginning of a body")
-        if type(event) is not Data or event.name != "FETCH" or not event.values or not isinstance(event.values[0], list):
-            return
-        items = pairs(event.values[0])
+        self._left = 0
+        if event.name in (None, HEAD):
+            self._coming = bytearray()
+            self._left = self._size
+        uid = number(pairs(event.items).get(b"UID")) or 0
+        if uid in self._keys and uid not in self._expected:
+            self._expected.add(uid)
+            self._pace.expect_body(event.size)
+
+    def _take(self, items: dict[bytes, Value]) -> None:
+        """A FETCH response is over."""
         key = self._keys.get(number(items.get(b"UID")) or 0)
-        head = items.get(b"BODY[]<0>")
-        if key is not None and isinstance(head, bytes) and len(head) <= self._size:
-            self.by_key.setdefault(key, head)
+        head = items.get(HEAD, items.get(WHOLE))
+        if isinstance(head, StreamedBody):
+            head = bytes(self._coming)
+        if key is not None and isinstance(head, bytes):
+            self.by_key.setdefault(key, head[: self._size])
 
 
 class _Arrived(NamedTuple):

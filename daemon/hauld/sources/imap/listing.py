@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence, Set
 from datetime import date
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import msgspec
 
 from hauld.model import Notice, RemoteItem
-from hauld.sources.imap.grammar import Data, Event, ProtocolError, Status, Value, number, pairs
+from hauld.sources.imap.grammar import LARGEST_NUMBER, Data, Event, ProtocolError, Status, Value, number, pairs
 from hauld.sources.imap.names import canonical
 
 DETAILS = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
 """What is asked for each item of a listing."""
+
+UIDS = b"(UID)"
+"""What is asked for each item of a folder of which SEARCH has left some out."""
 
 STATUS_ITEMS = b"STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)"
 """What is asked for each folder along with its name (RFC 5819): all that makes a cursor."""
 
 MOST_FOUND = 5_000_000
 """UIDs that one SEARCH may answer: 40 MB of memory, and more items than any folder that is known of."""
+
+STRETCH = 50_000
+"""UIDs that are known, in a stretch of which every item is asked for."""
 
 
 class Mailbox:
@@ -122,6 +130,32 @@ class Mailbox:
         self.expunged += 1
 
 
+class Count:
+    """How many items a folder has, by what the server had said of it when this was made, and has said since."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._exists = mailbox.exists
+        self._expunged = mailbox.expunged
+        self._arrived = mailbox.arrived
+
+    @property
+    def told(self) -> bool:
+        """Whether the server had said anything of it."""
+        return self._exists is not None
+
+    @property
+    def least(self) -> int:
+        """How many an answer that is not older than this has to name: what has gone since may have gone before it, and what has
+        come may have come behind it."""
+        return (self._exists or 0) - (self._mailbox.expunged - self._expunged)
+
+    @property
+    def most(self) -> int:
+        """How many it can name: what has gone since may have gone behind it."""
+        return (self._exists or 0) + (self._mailbox.arrived - self._arrived)
+
+
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Where a listing stands. Equal cursors prove that nothing changed where they have a mod-sequence (RFC 7162, 3.1.2.1)."""
 
@@ -180,24 +214,58 @@ def uid_of(key: str, epoch: str) -> int | None:
 
 
 class Found:
-    """The UIDs that a SEARCH answered, perhaps over several untagged lines: ascending, each once."""
+    """The UIDs that a SEARCH answered, perhaps over several untagged lines, or a FETCH: ascending, each once."""
 
     def __init__(self) -> None:
         self.answered = False
         self._uids = array("Q")
 
     def listen(self, event: Event) -> None:
-        """Take an untagged response."""
+        """Take an untagged response to a SEARCH."""
         if type(event) is Data and event.name == "SEARCH":
             self.answered = True
-            self._uids.extend(uid for uid in map(number, event.values) if uid)
-            if len(self._uids) > MOST_FOUND:
-                raise ProtocolError(f"a search has more than {MOST_FOUND} results")
+            self._add(event.values)
+
+    def listen_to_fetch(self, event: Event) -> None:
+        """Take an untagged response to a FETCH."""
+        if type(event) is Data and event.name == "FETCH" and event.values and isinstance(event.values[0], list):
+            self._add([pairs(event.values[0]).get(b"UID")])
+
+    def _add(self, values: Sequence[Value]) -> None:
+        self._uids.extend(uid for uid in map(number, values) if uid)
+        if len(self._uids) > MOST_FOUND:
+            raise ProtocolError(f"an answer has more than {MOST_FOUND} results")
 
     def uids(self) -> array[int]:
         if all(before < after for before, after in pairwise(self._uids)):
             return self._uids
         return array("Q", (uid for uid, _ in groupby(sorted(self._uids))))
+
+
+class Stretch(NamedTuple):
+    """The UIDs from ``first`` to ``last``, or all from there on, and those of them that are known, ascending."""
+
+    first: int
+    last: int | None
+    known: Sequence[int]
+
+    @property
+    def uid_set(self) -> bytes:
+        """As IMAP has it."""
+        return b"%d:*" % self.first if self.last is None else b"%d:%d" % (self.first, self.last)
+
+    def of(self, uids: Sequence[int]) -> Sequence[int]:
+        """Those of these, which ascend, that lie in it."""
+        return uids[bisect_left(uids, self.first) : bisect_right(uids, LARGEST_NUMBER if self.last is None else self.last)]
+
+
+def stretches(uids: Sequence[int]) -> Iterator[Stretch]:
+    """All UIDs that there can be, in stretches in which not too many of these lie, which ascend."""
+    first = 1
+    for end in range(STRETCH, len(uids), STRETCH):
+        yield Stretch(first, uids[end] - 1, uids[end - STRETCH : end])
+        first = uids[end]
+    yield Stretch(first, None, uids[bisect_left(uids, first) :])
 
 
 class Details:
@@ -212,7 +280,7 @@ class Details:
         self._room = most
 
     @property
-    def uids(self) -> Iterable[int]:
+    def uids(self) -> Set[int]:
         """The UIDs that are expected, or were answered where any were."""
         return self._expected.keys()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
@@ -27,6 +28,8 @@ from hauld.sources.imap.idling import Span, Watch
 from hauld.sources.imap.listing import (
     DETAILS,
     STATUS_ITEMS,
+    UIDS,
+    Count,
     Cursor,
     Details,
     Found,
@@ -34,6 +37,7 @@ from hauld.sources.imap.listing import (
     cursors_told,
     decode_cursor,
     item_key,
+    stretches,
     too_large,
 )
 from hauld.sources.imap.protocol import Connection
@@ -47,6 +51,8 @@ PAGE_ITEMS = 1000
 IN_FLIGHT = 4
 """How many FETCHes are under way at once, so that a round trip costs nothing."""
 
+MOST_LEFT_OUT = 250_000
+"""How many items SEARCH may have left out, by what the server says, and is helped out: their lines come at once."""
 
 IN_UTF8 = b"CHARSET UTF-8"
 """What says of the texts of a SEARCH that they are not only ASCII."""
@@ -110,7 +116,7 @@ class ImapSession:
             yield Page(mailbox.epoch, cursor=since)
             return
         details = Details()
-        uids, whole = await self._search_all(folder, mailbox, details)
+        uids, whole = await self._all_uids(folder, mailbox, details)
         if not whole:
             cursor = Cursor(mailbox.uidvalidity, None, None, None)
         last = Page(mailbox.epoch, cursor=cursor.encode(), whole=whole)
@@ -146,17 +152,37 @@ class ImapSession:
         """With CONDSTORE where it is offered and works: Dovecot keeps no mod-sequences before somebody asks for them."""
         if "CONDSTORE" in self._connection.capabilities:
             status = await self._connection.ask("EXAMINE", name, b"(CONDSTORE)")
-            if status.condition != "BAD":
+            if status.condition == "OK" or answers.setback(self._connection.where, status):
                 return status
         return await self._connection.ask("EXAMINE", name)
 
-    async def _search_all(self, folder: RemoteFolder, mailbox: Mailbox, details: Details) -> tuple[Sequence[int], bool]:
-        """The UIDs in the folder, and whether these are as many as the server says there are. Of a small folder the details are
-        asked for at once, and not when these are known: that spares a round trip."""
-        if mailbox.exists == 0:
-            return (), mailbox.sound
+    async def _all_uids(self, folder: RemoteFolder, mailbox: Mailbox, details: Details) -> tuple[Sequence[int], bool]:
+        """The UIDs in the folder, and whether these are as many as the server says there are. What SEARCH leaves out is there
+        where FETCH names it, unless that names more than there can be."""
+        if mailbox.exists == 0 and mailbox.sound:
+            return (), True
+        count = asked = Count(mailbox)
+        uids, least = await self._search_all(folder, mailbox, details, count)
+        named, together = len(details.uids), uids
+        if named:
+            together = uids if details.uids <= set(uids) else sorted(details.uids | set(uids))
+        elif 0 < least - len(uids) <= MOST_LEFT_OUT:
+            asked = Count(mailbox)
+            named, together = await self._ask_each(uids)
+        believed = named <= count.most
+        uids = together if believed else uids
+        enough = len(uids) >= least or (believed and named >= asked.least)
+        whole = mailbox.sound and count.told and enough
+        if not whole:
+            self._say_doubt(folder, len(uids), least if count.told else None, enough)
+        return uids, whole
+
+    async def _search_all(
+        self, folder: RemoteFolder, mailbox: Mailbox, details: Details, count: Count
+    ) -> tuple[Sequence[int], int]:
+        """The UIDs that SEARCH names, and how many items there were at least. Of a small folder the details are asked for at
+        once, and not when these are known: that spares a round trip."""
         found = Found()
-        expected, expunged = mailbox.exists or 0, mailbox.expunged
         try:
             with self._connection.listening(details.listen):
                 with self._connection.listening(found.listen):
@@ -167,15 +193,46 @@ class ImapSession:
                     else:
                         rest = answer
                     status = self._connection.answered(await asyncio.shield(answer))
-                    uids = found.uids()
-                    whole = mailbox.sound and len(uids) >= expected - (mailbox.expunged - expunged)
+                    uids, least = found.uids(), count.least
                 self._check(self._connection.answered(await asyncio.shield(rest)))
         except BaseException:
             self._abandon()
             raise
-        if status.condition != "OK" or not found.answered:
+        if status.condition != "OK":
+            self._check(status)
+            raise ItemRejected("folder", f"{self._connection.where} does not list {folder.name!r}: {answers.words(status)}")
+        if not found.answered:
             self._give_up(f"list {folder.name!r}", status)
-        return uids, whole
+        return uids, least
+
+    async def _ask_each(self, uids: Sequence[int]) -> tuple[int, Sequence[int]]:
+        """How many UIDs FETCH names when it is asked for every item; these and those that are known, all ascending."""
+        together, named = array("Q"), 0
+        for stretch in stretches(uids):
+            found = Found()
+            with self._connection.listening(found.listen_to_fetch):
+                self._check(await self._connection.ask("UID FETCH", stretch.uid_set, UIDS))
+            here = stretch.of(found.uids())
+            named += len(here)
+            together.extend(sorted({*stretch.known, *here}))
+        return named, together
+
+    def _say_doubt(self, folder: RemoteFolder, listed: int, least: int | None, enough: bool) -> None:
+        """A listing is not whole: tell why. ``least`` is how many items there are by what the server says."""
+        if least is None:
+            said = "does not say how many there are"
+        elif enough:
+            said = "contradicts itself about how many there are"
+        else:
+            said = f"says that there are at least {least}"
+        log.warning(
+            "%s lists %d items of %r, and %s: nothing is taken for gone.",
+            self._connection.where,
+            listed,
+            folder.name,
+            said,
+            extra={"event": "folder.doubted"},
+        )
 
     async def _pages(self, mailbox: Mailbox, uids: Sequence[int]) -> AsyncGenerator[Page, None]:
         """Pages of items, newest first, each with the details the server gives; the next ones are asked for meanwhile."""
@@ -356,7 +413,7 @@ class ImapSession:
 
     async def heads(self, folder: RemoteFolder, epoch: str, keys: Sequence[str], size: int = 4096) -> Mapping[str, bytes]:
         await self._be_in(folder, epoch)
-        heads = Heads(epoch, keys, size)
+        heads = Heads(epoch, keys, size, self._connection)
         unasked = blocks(heads.uids)
         asked: deque[asyncio.Future[Status | None]] = deque()
         with self._connection.listening(heads.listen):

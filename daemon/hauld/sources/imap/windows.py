@@ -90,7 +90,7 @@ class Windows:
         self._pace.expect_body(size)
         due = self._asked[0] if self._asked else None
         part = _PART_NAME.fullmatch(name)
-        if due is None or part is None or int(part[1]) != due.start or size != due.length:
+        if due is None or part is None or number(part[1]) != due.start or size != due.length:
             self._refuse(f"it answered with {size} bytes as {name[:40].decode('latin-1')}")
             return
         self._coming = due
