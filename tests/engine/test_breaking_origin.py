@@ -294,13 +294,17 @@ async def test_a_folder_that_breaks_the_connection_is_told_and_the_others_are_st
         assert (await engine.until(job.id, lambda seen: seen.status == "completed")).error is None
 
 
-async def test_an_account_of_one_folder_that_breaks_the_connection_ends_its_job(tmp_path: Path) -> None:
+async def test_the_only_folder_is_not_blamed_for_a_connection_that_breaks_when_it_is_opened(tmp_path: Path) -> None:
     honest = Honest({INBOX: mailbox(3)})
     asked = does_not_open(honest, lambda _: True)
     async with ScriptedServer(honest) as server, running(tmp_path, server.source()) as engine:
-        job = await engine.finish()
-        assert (job.status, job.progress.total_items, job.error is not None) == ("completed", 0, True)
-    assert len(asked) == 3
+        job = await engine.create(live=False)
+        waiting = await engine.until(job.id, lambda seen: len(asked) >= 5 and seen.phase == "waiting")
+        assert waiting.error is not None
+        assert "the connection was closed by the server" in waiting.error.message
+        honest.be_honest()
+        job = await engine.ended(job.id)
+        assert (job.status, job.progress.downloaded_items, job.error) == ("completed", 3, None)
 
 
 async def test_more_bad_folders_than_may_break_at_once_keep_no_other_waiting(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ class Comparison:
         unreadable; where there are others, the comparison is not done."""
         suspects = self._account.suspects
         waits: Transient | None = None
-        for place, (folder, error) in enumerate(this.broken.values()):
-            if place < this.to_blame:
+        for folder, error in this.broken.values():
+            if this.blames:
                 suspects.broke(folder.number, self._came.get(folder.number, 0))
             if suspects.breaks(folder.number) < FOLDER_BREAKS:
                 waits = waits or error
@@ -303,12 +303,10 @@ class _Round:
         return bool(self.waiting) and self._surprises < BREAKS + self.listed // RARE
 
     @property
-    def to_blame(self) -> int:
-        """How many of the broken ones have themselves to blame, as far as one can tell: none where listings broke that then
-        came, for the line is bad; and but one where none came, for it may be that the origin lists none."""
-        if self._redeemed * RARE > self.listed:
-            return 0
-        return len(self.broken) if self.listed else 1
+    def blames(self) -> bool:
+        """Whether the broken ones have themselves to blame, as far as one can tell: not where no other was listed, for then the
+        origin may list none; nor where listings broke that came afterwards, for then the line is bad."""
+        return self.listed > 0 and self._redeemed * RARE <= self.listed
 
     def next(self) -> Folder | None:
         while self.goes_on:
