@@ -1,6 +1,8 @@
 """Where an account's secret comes from: a command, a file, a systemd credential or a keyring.
 
-``read_secret`` gets it when a session signs in and passes it on; nobody keeps it. ``write_secret`` puts one into a keyring.
+``read_secret`` gets it when a session signs in and passes it on; nobody keeps it but that connection, so that it can be left
+out of what the server says. ``write_secret`` puts one into a keyring.
+
 Access tokens come from a command that renews them: ``TokenCommand`` runs it once for all who ask at the same time.
 
 Whatever goes wrong is ``NeedsAttention`` of kind ``secret`` (``Transient`` when it may go well later) and names the place,
@@ -18,12 +20,12 @@ import resource
 import signal
 import stat
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
+from hauld import threads
 from hauld.config import AccountConfig, KeyringConfig, is_exposed, open_at_once
 from hauld.errors import HaulError, NeedsAttention, Refused, Transient, out_of_files
 from hauld.logs import printable
@@ -300,31 +302,9 @@ def _with_keyring(settings: KeyringConfig, place: str, use: Callable[[KeyringBac
 
 
 async def _in_thread(work: Callable[[], T], place: str, patience: float) -> T:
-    """What ``work`` returns. The thread is our own: an executor's would be waited for when the program ends, and a
-    keyring may hang for ever."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def deliver(value: T | None, error: Exception | None) -> None:
-        if result.done():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(cast(T, value))
-
-    def run() -> None:
-        value, error = None, None
-        try:
-            value = work()
-        except Exception as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(deliver, value, error)
-
-    threading.Thread(target=run, name="secret", daemon=True).start()
+    """What ``work`` returns: a keyring may hang for ever, and so may a file."""
     try:
         async with asyncio.timeout(patience):
-            return await result
+            return await asyncio.wrap_future(threads.begin(work, "secret"))
     except TimeoutError:
         raise _attention(f"{place} did not answer within {patience:g} seconds.") from None

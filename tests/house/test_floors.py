@@ -4,7 +4,7 @@
     4     rpc: the door
     3     engine: the work itself
     2     sources, stores, state: where things come from, where bytes go, what is known
-    1     model, errors, clock, retry: values and allowed moves; memory: giving it back
+    1     model, errors, clock, retry: values and allowed moves; memory: giving it back; threads: for what hangs
     0     haulapi: the wire contract
 
 Imports inside functions and for the type checker alone count like any other: a module that names another knows it.
@@ -31,6 +31,7 @@ FLOORS = {
     "hauld.clock": GROUND,
     "hauld.retry": GROUND,
     "hauld.memory": GROUND,
+    "hauld.threads": GROUND,
     "hauld.sources": 2,
     "hauld.stores": 2,
     "hauld.state": 2,

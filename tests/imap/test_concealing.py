@@ -1,4 +1,4 @@
-"""What a server says while it is told a secret is shown without it, in whatever form it repeats it (G7)."""
+"""What a server says is shown without the secret it was told, in whatever form it repeats it (G7)."""
 
 from __future__ import annotations
 
@@ -62,8 +62,48 @@ def test_G7_a_code_that_nobody_has_defined_may_be_the_secret() -> None:
     assert concealment.status(Status(b"a", "NO", "EXPIRED", b"", "old")).code == "EXPIRED"
 
 
-def test_once_the_secret_is_over_everything_is_shown() -> None:
-    concealment = concealing("hunter2")
-    concealment.forget()
-    assert not concealment.is_on
-    assert concealment.status(Status(b"a", "NO", "ODD", b"x", "hunter2")) == Status(b"a", "NO", "ODD", b"x", "hunter2")
+def relaxed(*secrets: str) -> Concealment:
+    concealment = concealing(*secrets)
+    concealment.relax()
+    return concealment
+
+
+def test_G7_once_signing_in_is_over_the_secret_stays_hidden_and_all_else_is_shown() -> None:
+    concealment = relaxed("hunter2hunter2")
+    assert not concealment.is_strict
+    said = Status(b"*", "OK", "ODD", b"17", "Opened hunter2hunter2.")
+    assert concealment.status(said) == Status(b"*", "OK", "ODD", b"17", "Opened ***.")
+
+
+@pytest.mark.parametrize("form", [SECRET, repr(SECRET.encode())[2:-1], base64.b64encode(SECRET.encode()).decode(), SECRET[:9]])
+def test_G7_it_stays_hidden_in_every_form(form: str) -> None:
+    assert relaxed(SECRET).text(f"LOGIN alice {form}") == "LOGIN alice ***"
+
+
+def test_G7_a_code_that_holds_the_secret_is_none_in_whatever_case() -> None:
+    hidden = relaxed("correct-horse-battery").status(Status(b"a", "NO", "CORRECT-HORSE-BATTERY", b"x", "no"))
+    assert (hidden.code, hidden.argument, hidden.text) == ("", b"", "no")
+
+
+def test_a_code_that_means_something_goes_on_meaning_it_whatever_the_password() -> None:
+    said = Status(b"*", "OK", "UIDVALIDITY", b"7", "it is 7")
+    assert relaxed("uidvalidity").status(said) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("a mailbox that is fat", "*** mailbox that is fat"), ("alice:a@host", "alice:***@host")]
+)
+def test_G7_a_very_short_secret_is_hidden_only_where_it_is_a_word(said: str, shown: str) -> None:
+    assert relaxed("a").text(said) == shown
+
+
+def test_letters_that_are_the_same_only_without_case_bring_it_to_an_end() -> None:
+    assert relaxed("ssssssss").text("\N{LATIN SMALL LETTER LONG S}" * 8 + "!") == "***!"
+
+
+def test_what_was_never_told_a_secret_hides_nothing() -> None:
+    concealment = Concealment()
+    concealment.relax()
+    said = Status(b"a", "NO", "ODD", b"x", "hunter2")
+    assert concealment.status(said) is said
+    assert concealment.text("anything") == "anything"

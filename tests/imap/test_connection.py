@@ -319,9 +319,10 @@ async def test_P35_a_literal_that_the_server_refuses_is_not_sent():
         await greeted(client)
         for _ in range(3):  # CAPABILITY, AUTHENTICATE, CAPABILITY
             await honest.answer(client, await client.command())
-        tag, _, line = (await client.line()).partition(b" ")
-        assert line == b"EXAMINE {10}"
-        await client.send(tag + b" NO too strange\r\n")
+        for _ in range(2):  # with and without what CONDSTORE adds
+            tag, _, line = (await client.line()).partition(b" ")
+            assert line == b"EXAMINE {10}"
+            await client.send(tag + b" NO too strange\r\n")
         await honest.answer(client, await client.command(b"LOGOUT"))
 
     async with ScriptedServer(play) as server, server.source().session() as session:

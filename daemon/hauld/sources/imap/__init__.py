@@ -5,7 +5,8 @@ session    folders, listings, bodies, news                          listing, fet
 idling     waiting until the server says that something changed     tls      what is trusted; buffers
 examining  what is seen at each step of the way there                concealing   secrets kept out of answers
 protocol   one connection: pending commands, flow, timeouts         client   how it begins and is left
-grammar    bytes to events, without I/O                             arguments, options   what is asked, and of whom
+grammar    bytes to events, without I/O                             dialling   from a host's name to a socket
+arguments, options   what is asked, and of whom
 """
 
 from hauld.sources.imap.options import ImapOptions

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from aioimaplib import aioimaplib as library
 
 from hauld.errors import HaulError, Transient
+from hauld.sources.imap import dialling
 from hauld.sources.imap.grammar import Status
 from hauld.sources.imap.protocol import Connection
-
-HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds before the next address of a host is tried beside the first (RFC 8305)."""
 
 
 class Client(library.IMAP4):
@@ -23,6 +21,7 @@ class Client(library.IMAP4):
     def __init__(self, host: str, port: int, *, where: str, timeout: float, tls: ssl.SSLContext | None) -> None:
         self._where = where
         self._tls = tls
+        self._dialled = False
         super().__init__(host, port, asyncio.get_running_loop(), timeout)
 
     def create_client(
@@ -36,15 +35,15 @@ class Client(library.IMAP4):
         """The library's constructor calls this to begin connecting."""
         self.connection = Connection(loop, self._where, self.timeout)
         self.protocol = self.connection  # type: ignore[assignment] # the library says None and then sets its own
-        connecting = loop.create_connection(
-            lambda: self.connection,
-            host,
-            port,
-            ssl=self._tls,
-            server_hostname=host if self._tls else None,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
-        )
-        self._client_task = loop.create_task(connecting, name=f"connect {host}:{port}")
+        self._client_task = loop.create_task(self._connect(host, port), name=f"connect {host}:{port}")
+
+    async def _connect(self, host: str, port: int) -> None:
+        """The connection has its transport, encrypted where it is to be from the beginning."""
+        dialled = await dialling.connected(host, port)
+        self._dialled = True
+        server = host if self._tls else None
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self.connection, sock=dialled, ssl=self._tls, server_hostname=server)
 
     async def open(self) -> Status:
         """Connected and greeted. Errors of the connection come as they are, for ``source`` to translate."""
@@ -63,9 +62,11 @@ class Client(library.IMAP4):
         """Be gone, without a word."""
         self.connection.end(Transient("closed", f"{self._where}: the conversation is over."))
         if not self._client_task.done():
-            # let it connect, to be closed at once: cut short, asyncio of Python 3.11 can leave the socket open
-            await asyncio.wait((self._client_task,), timeout=patience)
+            if self._dialled:
+                # let it connect, to be closed at once: cut short, asyncio of Python 3.11 can leave the socket open
+                await asyncio.wait((self._client_task,), timeout=patience)
             self._client_task.cancel()
+            await asyncio.wait((self._client_task,), timeout=patience)
         if self.connection.connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.connection.closed.wait(), patience)

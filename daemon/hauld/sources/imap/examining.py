@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 from hauld.errors import Transient
 from hauld.model import FolderKind
 from hauld.sources.base import Finding
+from hauld.sources.imap import dialling
 from hauld.sources.imap.options import ImapOptions
 from hauld.sources.imap.protocol import Connection
 from hauld.sources.imap.session import ImapSession
@@ -29,14 +28,14 @@ OF_ENCRYPTION = frozenset({"certificate", "tls", "tls-required"})
 async def addresses(options: ImapOptions) -> Finding:
     """The addresses of the host. Raises ``Transient`` where it has none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        found = await dialling.addresses(options.host)
     except OSError as error:
         raise Transient(
             "network",
             f"{options.host} has no address that could be found: {error.strerror or error}",
             hint="Check the spelling of host, and the network: is there a name server that answers?",
         ) from error
-    return Finding("address", f"{options.host} is {', '.join(sorted({str(each[4][0]) for each in found}))}")
+    return Finding("address", f"{options.host} is {', '.join(sorted(str(address[0]) for _, address in found))}")
 
 
 def connected(options: ImapOptions) -> Finding:
@@ -88,4 +87,4 @@ def limits(connection: Connection) -> Iterator[Finding]:
     """What the server says that it will not do."""
     named = sorted(word for word in connection.capabilities if word.startswith(LIMITS))
     if named:
-        yield Finding("limits", f"the server names {', '.join(named)}")
+        yield Finding("limits", connection.concealment.text(f"the server names {', '.join(named)}"))

@@ -399,8 +399,10 @@ class Connection(library.IMAP4ClientProtocol):
         return any(pending.verb == "LOGOUT" for pending in self._pending.values())
 
     def _break_off(self, reason: str, cause: Exception | None = None) -> None:
-        if self.concealment.is_on:
+        if self.concealment.is_strict:
             reason, cause = "what it said while a secret was on its way is not quoted", None
+        elif (shown := self.concealment.text(reason)) != reason:
+            reason, cause = shown, None
         self.end(Transient("protocol", f"{self.where} broke the IMAP protocol: {reason}."), cause)
 
     # --- sending ---------------------------------------------------------------------------------------------------

@@ -20,12 +20,13 @@ from hauld.sources.imap.options import ImapOptions
 from hauld.sources.imap.protocol import Connection
 
 Secret = Callable[[], Awaitable[str]]
-"""Gives the password or the access token. It is kept by nobody."""
+"""Gives the password or the access token. Nobody keeps it, but the ``concealment`` of the connection that it signed in."""
 
 
 async def sign_in(connection: Connection, options: ImapOptions, secret: Secret) -> None:
     """Leave the connection authenticated, with the capabilities it has then; where the server greeted with PREAUTH, it is
-    already. Raises ``NeedsAttention`` when a person has to act. No error holds the secret, whatever the server says."""
+    already. Raises ``NeedsAttention`` when a person has to act. No error of the connection ever holds the secret, whatever the
+    server says."""
     try:
         if connection.state == library.NONAUTH:
             await connection.capability()
@@ -36,7 +37,7 @@ async def sign_in(connection: Connection, options: ImapOptions, secret: Secret) 
             connection.state = library.AUTH
         await connection.capability()
     finally:
-        connection.concealment.forget()
+        connection.concealment.relax()
 
 
 # --- passwords -----------------------------------------------------------------------------------------------------
