@@ -16,14 +16,18 @@ place that decides about trying again.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Sequence
+
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class HaulError(Exception):
     """``kind`` is a stable word for scripts, ``message`` says what failed, on what and why; ``hint`` says what to do.
-    None of them ever holds a secret."""
+    None of them ever holds a secret, and the message may name any file."""
 
     def __init__(self, kind: str, message: str, *, hint: str | None = None) -> None:
+        message = tellable(message)
         super().__init__(message)
         self.kind = kind
         self.message = message
@@ -90,3 +94,14 @@ def out_of_files(error: OSError, message: str) -> Transient | None:
         errno.ENFILE: "Too many files are open on this machine: raise fs.file-max; work goes on by itself.",
     }.get(error.errno or 0)
     return None if hint is None else Transient("files", message, hint=hint)
+
+
+def tellable(text: str) -> str:
+    r"""The text as it goes to people, over the wire and into the ledger. A byte of a file's name that is no UTF-8 (PEP 383 has
+    it as half of a surrogate pair, which nothing can write) is shown as ``\xNN``."""
+    return _HALF_A_CHARACTER.sub(_escaped, text)
+
+
+def _escaped(half: re.Match[str]) -> str:
+    code = ord(half[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

@@ -287,6 +287,29 @@ def test_a_disk_with_less_room_than_is_kept_free_is_told(tmp_path: Path) -> None
     assert "are to stay free" in told[0].message
 
 
+@pytest.mark.parametrize(
+    ("mebibytes", "keep_free", "told"),
+    [
+        (10, 0, "only 10 MiB are free on the file system of /mail, and an import may need more"),
+        (10, 5, "only 10 MiB are free on the file system of /mail, and an import may need more"),
+        (10, 20, "10 MiB are free on the file system of /mail, and 20 MiB are to stay free"),
+        (900, 1024, "900 MiB are free on the file system of /mail, and 1.0 GiB are to stay free"),
+    ],
+)
+def test_room_that_is_to_stay_free_is_told_only_where_it_is(mebibytes: int, keep_free: int, told: str) -> None:
+    free = os.statvfs_result((4096, 1024**2, 9999, mebibytes, mebibytes, 0, 0, 0, 0, 255))
+    check = machine.room("store", Path("/mail"), free, keep_free * 1024**2)
+    assert (check.status, check.message) == ("failed", told)
+
+
+def test_a_file_system_that_is_read_only_is_told_and_not_taken_for_a_matter_of_owners() -> None:
+    told = machine.read_only("store", Path("/mail"), os.statvfs_result((4096, 4096, 9, 9, 9, 9, 9, 9, os.ST_RDONLY, 255)))
+    assert told is not None
+    assert (told.status, told.message) == ("failed", "the file system of /mail is read-only")
+    assert "The file system is read-only: look for disk errors" in str(told.hint)
+    assert machine.read_only("store", Path("/mail"), os.statvfs_result((4096, 4096, 9, 9, 9, 9, 9, 9, 0, 255))) is None
+
+
 def test_a_store_that_is_not_there_yet_is_in_order_where_it_can_be_made(tmp_path: Path) -> None:
     here = config(tmp_path)
     here.store.path.rmdir()
@@ -306,6 +329,11 @@ def test_a_file_system_that_is_not_to_be_relied_on_is_a_warning(tmp_path: Path, 
 
 def test_a_mount_with_a_blank_in_its_name_is_found() -> None:
     assert machine.mounts(r"36 22 0:33 / /my\040disk rw - nfs x rw") == [machine.Mount(Path("/my disk"), "nfs")]
+
+
+def test_a_mount_whose_name_is_no_text_is_found_too() -> None:
+    told = os.fsdecode(b"36 22 0:33 / /Platte\\040\xe4 rw - nfs x rw")
+    assert machine.mounts(told) == [machine.Mount(Path(os.fsdecode(b"/Platte \xe4")), "nfs")]
 
 
 def test_a_socket_that_is_open_to_everybody_is_told(tmp_path: Path) -> None:

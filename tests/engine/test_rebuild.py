@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,3 +175,38 @@ async def test_a_folder_that_cannot_be_looked_at_is_left_for_the_next_start(tmp_
 async def test_a_store_without_anything_is_reconciled_at_once(tmp_path: Path) -> None:
     async with ScriptedServer(honest()) as server, running(tmp_path, server.source()) as engine:
         assert await engine.state.reconciled()
+
+
+NO_TEXT = os.fsdecode(b"\xe4rchiv")
+
+
+async def test_L10_a_rebuild_passes_over_a_directory_whose_name_is_no_text_and_its_folders_are_fetched_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedServer(honest()) as server:
+        async with running(tmp_path, server.source()) as engine:
+            await engine.finish()
+            bodies = engine.bodies()
+        stranger = (tmp_path / "mail/a").rename(tmp_path / "mail" / NO_TEXT)
+        kept = {path: path.read_bytes() for path in stranger.rglob("*") if path.is_file()}
+        lose_the_ledger(tmp_path)
+        async with running(tmp_path, server.source()) as engine:
+            assert await engine.state.reconciled()
+            job = await engine.finish()
+            assert (job.status, job.progress.downloaded_items) == ("completed", EVERYTHING)
+            assert engine.bodies() == sorted(bodies * 2)
+        assert {path: path.read_bytes() for path in kept} == kept
+    assert sum("rename it back" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_job_goes_on_beside_a_directory_whose_name_is_no_text(tmp_path: Path) -> None:
+    origin = honest()
+    async with ScriptedServer(origin) as server:
+        async with running(tmp_path, server.source()) as engine:
+            await engine.finish()
+        (tmp_path / "mail/a").rename(tmp_path / "mail" / NO_TEXT)
+        origin.mailboxes[b"Later"] = Mailbox({1: b"later"})
+        async with running(tmp_path, server.source()) as engine:
+            job = await engine.finish()
+            assert (job.status, job.error, job.progress.downloaded_items) == ("completed", None, 1)
+            assert (tmp_path / "mail/a/Later").is_dir()

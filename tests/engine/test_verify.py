@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from haulapi import calls
@@ -119,6 +121,21 @@ async def test_files_that_nobody_knows_are_told_and_stay(tmp_path: Path) -> None
         assert (found.unknown_files, of(found).unknown, found.strays) == (2, 1, ["notes.txt"])
         assert of(found).is_complete
         assert "1700000000.M1P2.another" in of(found).problems[0]
+        assert foreign.exists()
+        assert stray.exists()
+
+
+async def test_L11_files_whose_names_are_no_text_are_told_with_these_escaped(tmp_path: Path) -> None:
+    async with ScriptedServer(Honest({b"INBOX": mailbox(4)})) as server, running(tmp_path, server.source()) as engine:
+        await engine.finish()
+        foreign = files(engine)[0].with_name(os.fsdecode(b"\xff\xfe:2,S"))
+        stray = engine.root / os.fsdecode(b"stray\xe4")
+        for path in (foreign, stray):
+            path.write_bytes(b"not ours\r\n")
+        found = await verify(engine, repair=True)
+        assert (found.status, found.unknown_files, of(found).unknown, found.strays) == ("completed", 2, 1, ["stray\\xe4"])
+        assert of(found).problems[0].startswith("a/INBOX/cur/\\xff\\xfe:2,S is in the folder")
+        assert msgspec.json.encode(found), "it can be sent"
         assert foreign.exists()
         assert stray.exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -56,6 +57,34 @@ class UnsyncedDisk(Disk):
 
     def sync_file_system(self, descriptor: int) -> None:
         pass
+
+
+class BadSectors(Disk):
+    """Files whose names hold one of the ``bad`` texts cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad: set[str] = set()
+        self.cannot_copy = False
+
+    def read(self, path: str) -> bytes:
+        self._check(path)
+        return super().read(path)
+
+    def sha256_of(self, path: str) -> tuple[int, str]:
+        self._check(path)
+        return super().sha256_of(path)
+
+    def copy(self, source: str, target: str, mode: int) -> tuple[int, str]:
+        told = super().copy(source, target, mode)  # as far as it came
+        self._check(source)
+        if self.cannot_copy:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+        return told
+
+    def _check(self, path: str) -> None:
+        if any(part in path for part in self.bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
 
 def failing(name: str, error: int, *, within: str = "", times: int = 1) -> Callable[[int, str, tuple[Any, ...]], None]:

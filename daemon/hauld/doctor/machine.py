@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import resource
@@ -14,13 +15,15 @@ from pathlib import Path
 from haulapi.calls import Check
 from hauld.config import Config, ConfigurationError, missing_here
 from hauld.config.problems import Problem
+from hauld.errors import tellable
+from hauld.stores.durable import disk_trouble
 
 EARLIEST = 2026
 """The year of the first release: no clock that is right is before it."""
 
 LATEST = 2100
 ROOM = 64 * 1024 * 1024
-"""Bytes that the ledger's file system should have free: less, and the next import may end in a full disk."""
+"""Bytes that a file system should have free, whatever is kept free: less, and the next import may end in a full disk."""
 
 FILES = 64
 """Inodes that should be free."""
@@ -80,7 +83,7 @@ def mounts(text: str) -> list[Mount]:
     found = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
-        place = before.split(" ")[4].encode().decode("unicode_escape").encode("latin-1", "replace")
+        place = os.fsencode(before.split(" ")[4]).decode("unicode_escape").encode("latin-1", "replace")
         found.append(Mount(Path(os.fsdecode(place)), after.split(" ")[0]))
     return found
 
@@ -88,19 +91,23 @@ def mounts(text: str) -> list[Mount]:
 def directories(config: Config, mounted: Sequence[Mount]) -> Iterator[Check]:
     """Those of the ledger and of the store: writable, with room, on a file system to be trusted."""
     ledger, store = config.daemon.state.parent, config.store.path
-    yield from _directory("state", ledger, ROOM, mounted)
-    yield from _directory("store", store, max(config.store.keep_free, ROOM), mounted)
+    yield from _directory("state", ledger, 0, mounted)
+    yield from _directory("store", store, config.store.keep_free, mounted)
     if apart := next(_parts_apart(store), None):
+        told = tellable(f"{apart} is on another file system than {store}")
         hint = "Mount the store's file system at its top; files are moved from the stage to their folders by renaming."
-        yield Check(name="store", status="failed", message=f"{apart} is on another file system than {store}", hint=hint)
+        yield Check(name="store", status="failed", message=told, hint=hint)
 
 
-def _directory(name: str, directory: Path, room: int, mounted: Sequence[Mount]) -> Iterator[Check]:
+def _directory(name: str, directory: Path, keep_free: int, mounted: Sequence[Mount]) -> Iterator[Check]:
     here = nearest(directory)
     try:
         found, free = here.stat(), os.statvfs(here)
     except OSError as error:
         yield Check(name=name, status="failed", message=f"{directory} cannot be looked at: {error.strerror}", hint=may_enter())
+        return
+    if told := read_only(name, here, free):
+        yield told
         return
     if not stat.S_ISDIR(found.st_mode) or not os.access(here, os.W_OK | os.X_OK, effective_ids=True):
         what = "is no directory" if not stat.S_ISDIR(found.st_mode) else f"may not be written by {me()}"
@@ -108,7 +115,7 @@ def _directory(name: str, directory: Path, room: int, mounted: Sequence[Mount]) 
         yield Check(name=name, status="failed", message=f"{here} {what} ({owner_and_mode(found)})", hint=hint)
         return
     yield from _exposed(name, here, found)
-    yield from _room(name, here, free, room)
+    yield room(name, here, free, keep_free)
     yield from _kind(name, here, mounted)
     yet = "" if here == directory else f", which will be made in {here},"
     yield Check(name=name, message=f"{directory}{yet} can be written to ({owner_and_mode(found)})")
@@ -128,16 +135,26 @@ def _exposed(name: str, here: Path, found: os.stat_result) -> Iterator[Check]:
         yield Check(name=name, status="failed", message=message, hint=f"Close it to others: chmod o-w {here}")
 
 
-def _room(name: str, here: Path, free: os.statvfs_result, room: int) -> Iterator[Check]:
+def read_only(name: str, here: Path, free: os.statvfs_result) -> Check | None:
+    """What to say of a file system that nobody may write to, with what is to be done when work stops there."""
+    if not free.f_flag & os.ST_RDONLY:
+        return None
+    refused = disk_trouble(OSError(errno.EROFS, os.strerror(errno.EROFS)), f"write to {here}")
+    return Check(name=name, status="failed", message=f"the file system of {here} is read-only", hint=refused.hint)
+
+
+def room(name: str, here: Path, free: os.statvfs_result, keep_free: int) -> Check:
+    """Whether the file system has room; ``keep_free`` bytes of it are not to be used, 0 for no such rule."""
     left = free.f_bavail * free.f_frsize
-    if left < room:
-        message = f"{size(left)} are free on the file system of {here}, and {size(room)} are to stay free"
-        yield Check(name=name, status="failed", message=message, hint=FREE_SOME)
-    elif free.f_files and free.f_favail < FILES:
+    message = f"{size(left)} are free on the file system of {here}"
+    if left < keep_free:
+        return Check(name=name, status="failed", message=f"{message}, and {size(keep_free)} are to stay free", hint=FREE_SOME)
+    if left < ROOM:
+        return Check(name=name, status="failed", message=f"only {message}, and an import may need more", hint=FREE_SOME)
+    if free.f_files and free.f_favail < FILES:
         message = f"the file system of {here} has room for {free.f_favail} more files"
-        yield Check(name=name, status="failed", message=message, hint=FREE_SOME)
-    else:
-        yield Check(name=name, message=f"{size(left)} are free on the file system of {here}")
+        return Check(name=name, status="failed", message=message, hint=FREE_SOME)
+    return Check(name=name, message=message)
 
 
 def _kind(name: str, here: Path, mounted: Sequence[Mount]) -> Iterator[Check]:

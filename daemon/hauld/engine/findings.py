@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hauld.errors import tellable
 from hauld.model import Counters, Folder, Place, Trouble
 
 SAMPLES = 5
@@ -68,7 +69,7 @@ class FolderFindings:
     def note_item(self, sentence: str) -> None:
         """Something about one item or file, which is kept while it is one of a few."""
         if len(self.samples) < SAMPLES:
-            self.samples.append(sentence)
+            self.samples.append(tellable(sentence))
 
     def _standing(self) -> Iterator[str]:
         """Why the folder would not be complete even if every stored item were whole."""
@@ -107,7 +108,7 @@ class Findings:
     def note_strays(self, paths: Sequence[str]) -> None:
         """Files that are nobody's."""
         self.stray_files += len(paths)
-        for path in paths:
+        for path in map(tellable, paths):
             length = sum(map(len, self.strays)) + len(path)
             if len(self.strays) < STRAYS and length <= STRAYS_TEXT:
                 self.strays.append(path)

@@ -27,6 +27,9 @@ OF_ONE_FOLDER = frozenset(
 )
 """Errors that one directory can have on its own. Full, quota, input/output and too many files concern them all."""
 
+OF_ONE_FILE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR})
+"""Errors of reading that are one file's: the disk's, a damaged file system's, and a directory where a file should be."""
+
 _libc = ctypes.CDLL(None, use_errno=True)  # for syncfs, statfs and faccessat, which ``os`` does not have or tells less of
 
 
@@ -96,6 +99,11 @@ class Disk:
             finally:
                 os.close(descriptor)
         return size, seen.hexdigest()
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a small file."""
+        with open(path, "rb") as reader:
+            return reader.read()
 
     def sha256_of(self, path: str) -> tuple[int, str]:
         """Size and SHA-256 of a file as it is now."""

@@ -18,6 +18,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import threading
 import zlib
@@ -27,11 +28,14 @@ from typing import Any
 
 import msgspec
 
+from hauld.errors import tellable
 from hauld.model import FolderKind, Place, RemoteFolder
 from hauld.stores import names
 from hauld.stores.durable import Disk
 from hauld.stores.places import Modes
 from hauld.stores.room import Room
+
+log = logging.getLogger(__name__)
 
 INDEX = "index"
 SUFFIX = ".json"  # with it the longest name has 143 bytes
@@ -80,6 +84,7 @@ class Indexes:
         self._known: dict[str, _Known] = {}
         self._owners: dict[tuple[str, bytes], str] | None = None
         self._writing = threading.RLock()
+        self._told: set[str] = set()  # of these indexes and directories the log has said that they are passed over
 
     # --- places ---
 
@@ -186,9 +191,26 @@ class Indexes:
 
     def _all(self) -> Iterator[str]:
         for account in sorted(self._below(INDEX)):
+            if not self._can_be_told(f"{INDEX}/{account}"):
+                continue
             for name in sorted(self._below(f"{INDEX}/{account}")):
-                if name.endswith(SUFFIX):
+                if name.endswith(SUFFIX) and self._can_be_told(f"{INDEX}/{account}/{name}"):
                     yield f"{INDEX}/{account}/{name}"
+
+    def _can_be_told(self, path: str) -> bool:
+        """Whether the name of an index, or of an account's directory of them, is UTF-8: else the ledger cannot tell of it. One
+        that is not is told to the log, once."""
+        if names.is_text(path):
+            return True
+        if path not in self._told:
+            self._told.add(path)
+            log.warning(
+                "passed over the index %s, because its name is not UTF-8: a new one is made, and what the ledger does not have "
+                "is fetched again; rename it back while hauld is stopped",
+                tellable(self._path(path)),
+                extra={"event": "store.passed_over"},
+            )
+        return False
 
     def _below(self, directory: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -250,7 +272,8 @@ class Indexes:
 def is_index(path: str) -> bool:
     """Whether a path below the root is an index, by its name."""
     parts = path.split("/")
-    return len(parts) == 3 and parts[0] == INDEX and parts[1] not in ("", ".", "..") and parts[2].endswith(SUFFIX)
+    inside = len(parts) == 3 and parts[0] == INDEX and parts[1] not in ("", ".", "..")
+    return inside and parts[2].endswith(SUFFIX) and names.is_text(path)
 
 
 # --- lines as bytes ------------------------------------------------------------------------------------------------

@@ -60,6 +60,15 @@ def hashed(name: str, origin: bytes) -> str:
     return f"{name.partition(HASH_MARK)[0]}{HASH_MARK}{hashlib.sha256(origin).hexdigest()[:16]}"
 
 
+def is_text(name: str) -> bool:
+    """Whether it can be written in UTF-8. A name on disk that is other bytes cannot (PEP 383)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def likeness(name: str) -> str:
     """Equal for names that some file systems take for the same: those that differ in case or Unicode form only."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
@@ -142,12 +151,15 @@ def unique_part(date: int | None, epoch: str, key: str, sha256: str, size: int) 
 def read_unique_part(unique: str) -> ItemName | None:
     """What the name tells; None for a file of another program, or one whose key was too long for its name."""
     found = _UNIQUE.fullmatch(unique)
-    if not found:
+    if not found or int(found["date"]) > _LAST_SECOND:
         return None
     if found["uid"] is not None:
         epoch, key = found["validity"], f"{found['validity']}.{found['uid']}"
     else:
-        epoch, key = _unescape_key(found["epoch"]), _unescape_key(found["key"])
+        try:
+            epoch, key = _unescape_key(found["epoch"]), _unescape_key(found["key"])
+        except UnicodeDecodeError:
+            return None
     return ItemName(epoch, key, int(found["size"]), found["hash"], int(found["date"]) * 1000 or None)
 
 

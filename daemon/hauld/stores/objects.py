@@ -6,7 +6,6 @@ ab/cd/abcd....eml.zst    its file when it is compressed
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -16,7 +15,7 @@ from typing import TypeVar
 
 from hauld.errors import ItemRejected
 from hauld.stores import names
-from hauld.stores.durable import COPY_BYTES
+from hauld.stores.durable import COPY_BYTES, OF_ONE_FILE
 from hauld.stores.index import is_index
 from hauld.stores.packing import Damaged, unpacked, unpacked_size
 from hauld.stores.tree import OWN, Tree
@@ -37,7 +36,6 @@ _THERE, _LASTS, _MADE = 1, 2, 4  # what is known of a directory of messages; the
 
 _SHELF = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}")
 _OBJECT = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/(?P<sha256>\1\2[0-9a-f]{60})\.eml")
-_UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 
 _NOT_OURS = frozenset({OWN, "lost+found"})  # the store's own directory, and the one a file system is born with
 
@@ -229,7 +227,7 @@ def _beginning(file: str, size: int) -> bytes | None:
     except Damaged:
         return None
     except OSError as error:
-        if error.errno not in _UNREADABLE:
+        if error.errno not in OF_ONE_FILE:
             raise
         return None
     return head
@@ -245,7 +243,7 @@ def _digest(file: str) -> tuple[int, str]:
     except Damaged:
         return os.stat(file).st_size, ""
     except OSError as error:
-        if error.errno not in _UNREADABLE:
+        if error.errno not in OF_ONE_FILE:
             raise
         return os.stat(file).st_size, ""
     return size, seen.hexdigest()

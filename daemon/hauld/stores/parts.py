@@ -26,7 +26,7 @@ import msgspec
 
 from hauld.model import OVERLAP, Body, Buffer, Place
 from hauld.stores.bodies import SpilledBody, Spool, StageFile, StageWriter
-from hauld.stores.durable import COPY_BYTES
+from hauld.stores.durable import COPY_BYTES, OF_ONE_FILE
 
 LONGEST_WAIT = 7 * 24 * 3600
 """Seconds after which a part that nobody has gone on with is swept, when the stage is."""
@@ -221,6 +221,10 @@ class PartFile(StageFile):
                     tail = (tail + data[-OVERLAP:])[-OVERLAP:]
         except FileNotFoundError:
             return False
+        except OSError as error:
+            if error.errno not in OF_ONE_FILE:
+                raise
+            return False
         if left or seen.hexdigest() != reached.sha256:
             return False
         self.seen, self.tail = seen, tail
@@ -295,11 +299,15 @@ def _marks(directory: str) -> Iterator[Mark]:
 
 
 def _mark(path: str) -> Mark | None:
-    """What the mark says; None where it says nothing."""
+    """What the mark says; None where it says nothing, or cannot be read."""
     try:
         with open(path, "rb") as reader:
             first, *lines = reader.read().splitlines(keepends=True) or [b""]
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in OF_ONE_FILE:
+            raise
         return None
     part = _told(first, PartOf)
     if part is None:

@@ -3,15 +3,18 @@
 Each account has a directory below the root and tells whose it is in ``.haul-account``; each folder has a Maildir below
 that, told by ``.haul-folder``. These sidecars, not names, say whose a directory is, so two accounts never share one, nor do
 two folders, however alike their names are to people or to a file system. Names are made harmless by ``names``.
+
+A directory that somebody has given a name which is no UTF-8 is a stranger's, whatever its sidecar says: neither ledger nor
+manifest could tell of what is in it. Its folder gets another one, and nothing in it is touched.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import grp
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +22,13 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from haulapi.faults import Exit
-from hauld.errors import Fatal
+from hauld.errors import Fatal, tellable
 from hauld.model import FOLDER_ORDER, FolderKind, Place, RemoteFolder
 from hauld.stores import names
 from hauld.stores.durable import OF_ONE_FOLDER, Disk
 from hauld.stores.room import Room
+
+log = logging.getLogger(__name__)
 
 Layout: TypeAlias = Literal["nested", "maildir++"]
 
@@ -83,6 +88,7 @@ class Places:
         self._modes = modes
         self._room = room
         self._bases: dict[str, str] = {}
+        self._told: set[str] = set()  # of these directories the log has said that they are passed over
 
     def prepare(self, identity: str, account: str, folder: RemoteFolder, directory: str | None) -> Place:
         """The folder's Maildir, durable with its sidecar."""
@@ -117,7 +123,7 @@ class Places:
         """Every Maildir with a sidecar, by directory. A link is followed, but nothing is visited twice; what is deleted
         meanwhile is passed over. Where a directory cannot be looked into, all others come first, and then its error."""
         for directory, _ in self._walk():
-            if place := self._place(directory):
+            if self._can_be_told(directory) and (place := self._place(directory)):
                 yield place
 
     def strays(self) -> Iterator[str]:
@@ -180,7 +186,7 @@ class Places:
             tuple(map(str, path)) if isinstance(path, list) else tuple(directory.split("/")[1:]),
             FolderKind(str(kind)) if kind in FOLDER_ORDER else FolderKind.OTHER,
         )
-        return Place(owner.identity, str(facts.get("account", "")), folder, directory)
+        return Place(owner.identity, tellable(str(facts.get("account", ""))), folder, directory)
 
     # --- choosing ---
 
@@ -197,7 +203,7 @@ class Places:
 
     def _find_base(self, identity: str, account: str) -> str | None:
         """A directory that cannot be looked into is in nobody's way but that of the account whose name it has."""
-        for name in self._below(""):
+        for name in filter(self._can_be_told, self._below("")):
             try:
                 facts = _read(f"{self._root}/{name}/{ACCOUNT_SIDECAR}")
             except PermissionError:
@@ -262,8 +268,27 @@ class Places:
         return []
 
     def _owner(self, directory: str) -> Owner | None:
-        """Whose Maildir it is; None when nobody's, or when its sidecar makes no sense."""
+        """Whose Maildir it is; None when nobody's, or a stranger's, or when its sidecar makes no sense."""
+        if not names.is_text(directory):
+            return None
         return _owner_in(_read(f"{self._path(directory)}/{FOLDER_SIDECAR}"))
+
+    def _can_be_told(self, directory: str) -> bool:
+        """Whether its name is UTF-8. One that is not is told to the log, once, where it was an account's or a folder's."""
+        if names.is_text(directory):
+            return True
+        sidecars = (f"{self._path(directory)}/{name}" for name in (ACCOUNT_SIDECAR, FOLDER_SIDECAR))
+        if not any(directory == told or directory.startswith(f"{told}/") for told in self._told) and any(
+            map(os.path.lexists, sidecars)
+        ):
+            self._told.add(directory)
+            log.warning(
+                "passed over the directory %s, because its name is not UTF-8: what is stored there is kept, is not looked at, "
+                "and is fetched again where the ledger does not have it; rename it back while hauld is stopped",
+                tellable(self._path(directory)),
+                extra={"event": "store.passed_over"},
+            )
+        return False
 
     # --- making ---
 
@@ -292,9 +317,10 @@ class Places:
 
 def _owner_in(facts: dict[str, object] | None) -> Owner | None:
     try:
-        return Owner(str(facts["identity"]), base64.b64decode(str(facts["raw"]), validate=True)) if facts else None
-    except (KeyError, binascii.Error):
+        owner = Owner(str(facts["identity"]), base64.b64decode(str(facts["raw"]), validate=True)) if facts else None
+    except (KeyError, ValueError):
         return None
+    return owner if owner is not None and names.is_text(owner.identity) else None
 
 
 def _join(directory: str, name: str) -> str:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from hauld.errors import ItemRejected
 from hauld.model import Found, Place, Placed
 from hauld.stores import names
-from hauld.stores.durable import Disk
+from hauld.stores.durable import OF_ONE_FILE, Disk
 from hauld.stores.places import Modes
 from hauld.stores.stage import Stage
 
@@ -26,9 +26,6 @@ ASIDE = ".haul/aside"
 
 LOOKS = 3
 """How often a file is looked for while other programs keep renaming it."""
-
-_UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR})
-"""Errors that concern the bytes of one file: the disk's, a damaged file system's, and a directory where a file should be."""
 
 R = TypeVar("R")
 
@@ -148,7 +145,7 @@ class Shelves:
                 continue
             unique = _unique(shown)
             item = names.read_unique_part(unique)
-            if item is None:
+            if item is None or not names.is_text(item.epoch + item.key):  # of the latter the ledger cannot tell
                 yield Found(f"{place.directory}/{shown}", size)
             elif item.size != size or hash(unique) in told:
                 doubtful.append((shown, size))
@@ -196,7 +193,7 @@ class Shelves:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                if error.errno in _UNREADABLE:
+                if error.errno in OF_ONE_FILE:
                     return os.stat(path).st_size, ""
                 raise
 
@@ -207,7 +204,7 @@ class Shelves:
                 with open(path, "rb") as reader:
                     return reader.read(size)
             except OSError as error:
-                if error.errno in _UNREADABLE or isinstance(error, FileNotFoundError):
+                if error.errno in OF_ONE_FILE or isinstance(error, FileNotFoundError):
                     return None
                 raise
 
@@ -217,7 +214,7 @@ class Shelves:
         try:
             return self._disk.sha256_of(self.full(file)) == (item.size, item.sha256)
         except OSError as error:
-            if error.errno in _UNREADABLE or isinstance(error, FileNotFoundError):
+            if error.errno in OF_ONE_FILE or isinstance(error, FileNotFoundError):
                 return False
             raise
 

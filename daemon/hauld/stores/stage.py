@@ -25,6 +25,10 @@ renames and reports the group, until ``settle`` says that the rows are there.
 **A directory that cannot be written** while the stage can is ``FolderTrouble``, and harms no other: ``recover`` passes it
 over, and what is meant for it stays in the stage with its manifest until a later ``recover`` finds it mended.
 
+**A file that cannot be read** (a bad sector) is never reported. Staged or under its final name, it stays where it is, its entry
+stays in the manifest, the log names it, and all else is recovered: the item is still ``pending``, and fetched again. While a
+manifest cannot be read nothing is swept, for nobody knows what it vouches for.
+
 **When a sync fails**, the kernel may have dropped the bytes and called the pages clean, and asking again would be answered
 with success. So nothing that was staged before is believed: the group is thrown away, and so are large bodies that were
 being written meanwhile, those that would have been kept to be resumed among them (``parts``). For the same reason ``recover``
@@ -36,6 +40,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,13 +48,15 @@ from typing import TypeAlias, TypeVar, TypeVarTuple
 
 import msgspec
 
-from hauld.errors import Transient
+from hauld.errors import Transient, tellable
 from hauld.model import Body, Placed
 from hauld.stores import manifest as manifests
 from hauld.stores import parts
 from hauld.stores.bodies import MemoryBody, SpilledBody, Spool
-from hauld.stores.durable import OF_ONE_FOLDER, Disk, FolderTrouble, sha256_of
+from hauld.stores.durable import OF_ONE_FILE, OF_ONE_FOLDER, Disk, FolderTrouble
 from hauld.stores.manifest import Entry
+
+log = logging.getLogger(__name__)
 
 FEW = 4
 """So many files (a manifest is one of them), or directories, are synced one by one: a sync of the whole file system also
@@ -94,6 +101,8 @@ class Stage:
         self._descriptor = -1
         self._whole = False
         self._recovered: dict[str, list[Entry]] = {}  # manifests that were reported, with the entries that were passed over
+        self._unread: set[str] = set()  # manifests that could not be read when they were looked at last
+        self._told: set[str] = set()  # of these files the log has said that they cannot be read
 
     def open(self) -> None:
         """The directory is there; errors of its file system are noticed from now on."""
@@ -258,9 +267,10 @@ class Stage:
         finished: set[ItemId] = set()
         again: list[Entry] = []
         passed_over: set[str] = set()
+        unreadable: set[str] = set()
         for directory, group in _by_directory(entries).items():
             with self._or_pass_over(directory, passed_over):
-                landed, copied = self._look_after(group, locate)
+                landed, copied = self._look_after(group, locate, unreadable)
                 finished |= landed
                 again += copied
         if again:
@@ -274,9 +284,12 @@ class Stage:
             for entry in entries
             if _item(entry.placed) in finished and _directory(entry) not in passed_over
         }
-        self._recovered = {
-            name: [entry for entry in named if _directory(entry) in passed_over] for name, named in waiting.items()
+        stays = {
+            entry.staged
+            for entry in entries
+            if _directory(entry) in passed_over or (entry.staged in unreadable and _item(entry.placed) not in finished)
         }
+        self._recovered = {name: [entry for entry in named if entry.staged in stays] for name, named in waiting.items()}
         self.sweep()
         return list(reported.values())
 
@@ -294,18 +307,23 @@ class Stage:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what nothing names: no manifest that is whole, no writer, and no mark of a part."""
+        """Delete what nothing names: no manifest that is whole, no writer, and no mark of a part. Nothing at all while there is
+        a manifest that cannot be read."""
         names = os.listdir(self._directory)  # first: what others begin while this looks is not there yet
-        kept = self._spool.in_use() | {entry.staged for entry in self._entries()} | set(self._manifests())
+        waiting = self._manifests()
+        if self._unread:
+            return
+        kept = self._spool.in_use() | {entry.staged for named in waiting.values() for entry in named} | set(waiting)
         kept |= parts.resumable(self._directory)
         for name in names:
             if name not in kept:
                 self._disk.unlink(self._path(name))
 
     def _look_after(
-        self, group: Sequence[Entry], locate: Callable[[Collection[str]], Mapping[str, str]]
+        self, group: Sequence[Entry], locate: Callable[[Collection[str]], Mapping[str, str]], unreadable: set[str]
     ) -> tuple[set[ItemId], list[Entry]]:
-        """Of the entries of one directory: the items that have their final names, durably, and those that are to get them."""
+        """Of the entries of one directory: the items that have their final names, durably, and those that are to get them.
+        Where the disk cannot tell, the staged name becomes one of the ``unreadable``."""
         located = locate({entry.placed.path for entry in group})
         directories: set[str] = set()
         landed: set[ItemId] = set()
@@ -315,11 +333,14 @@ class Stage:
             item, target = _item(entry.placed), located.get(entry.placed.path)
             if item in landed or item in again:
                 continue
-            if target is not None and _is_whole(self._target(target), entry.placed):
+            whole = target is not None and self._is_whole(self._target(target), entry.placed)
+            if target is not None and whole:
                 landed.add(item)
                 directories.add(os.path.dirname(target))
-            elif copied := self._written_again(entry):
+            elif copied := self._written_again(entry, unreadable):
                 again[item] = copied
+            elif whole is None:
+                unreadable.add(entry.staged)
         for directory in sorted(directories):
             self._disk.sync_directory(self._target(directory))
         return landed, list(again.values())
@@ -342,27 +363,64 @@ class Stage:
             self._throw_away([manifest])
             raise
 
-    def _written_again(self, entry: Entry) -> Entry | None:
+    def _written_again(self, entry: Entry, unreadable: set[str]) -> Entry | None:
         """The same bytes in a new file, so that a sync of it proves something; None unless they are whole and their folder
-        is still there."""
+        is still there. Where they cannot be read, the staged name becomes one of the ``unreadable``."""
         copied = msgspec.structs.replace(entry, staged=self._spool.name())
         try:
             self._disk.check_writable(self._target(_directory(entry)))
             size, sha256 = self._disk.copy(self._path(entry.staged), self._path(copied.staged), self._mode)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            whole = self._is_whole(self._path(entry.staged), entry.placed) if error.errno in OF_ONE_FILE else True
+            if whole:  # then it was the new file that could not be written
+                raise
+            self._throw_away([copied.staged])
+            if whole is None:
+                unreadable.add(entry.staged)
+            return None
         return copied if (size, sha256) == (entry.placed.size, entry.placed.sha256) else None
 
-    def _entries(self) -> list[Entry]:
-        return [entry for entries in self._manifests().values() for entry in entries]
+    def _is_whole(self, path: str, placed: Placed) -> bool | None:
+        """Whether the file holds exactly these bytes; None where they cannot be read."""
+        try:
+            return os.stat(path).st_size == placed.size and self._disk.sha256_of(path) == (placed.size, placed.sha256)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in OF_ONE_FILE:
+                raise
+            self._tell_unreadable(path, error)
+            return None
+
+    def _tell_unreadable(self, path: str, error: OSError) -> None:
+        """Once for each file."""
+        if path in self._told:
+            return
+        self._told.add(path)
+        log.error(
+            "cannot read %s: %s; it stays where it is, and what it held is fetched again: look into the kernel log, check the "
+            "drive, and move the file away where it cannot be mended",
+            tellable(path),
+            error.strerror,
+            extra={"event": "stage.unreadable"},
+        )
 
     def _manifests(self) -> dict[str, list[Entry]]:
         """The manifests that are whole, by name."""
         found = {}
+        self._unread = set()
         for name in sorted(os.listdir(self._directory)):
             if name.endswith(manifests.SUFFIX):
-                with open(self._path(name), "rb") as reader:
-                    entries = manifests.decode(reader.read())
+                try:
+                    entries = manifests.decode(self._disk.read(self._path(name)))
+                except OSError as error:
+                    if error.errno not in OF_ONE_FILE:
+                        raise
+                    self._unread.add(name)
+                    self._tell_unreadable(self._path(name), error)
+                    continue
                 if entries is not None:
                     found[name] = entries
         return found
@@ -428,11 +486,3 @@ def _by_directory(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 def _item(placed: Placed) -> ItemId:
     return placed.identity, placed.folder, placed.epoch, placed.key, placed.path
-
-
-def _is_whole(path: str, placed: Placed) -> bool:
-    """Whether the file holds exactly these bytes."""
-    try:
-        return os.stat(path).st_size == placed.size and sha256_of(path) == (placed.size, placed.sha256)
-    except FileNotFoundError:
-        return False
