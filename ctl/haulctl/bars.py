@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from haulapi.calls import Folder, Job
-from haulctl import show, words
+from haulctl import show, streams, words
 from haulctl.wait import View
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ class PlainLines:
         if state == self._told and (self._clock() < self._due or line == self._line):
             return
         self._told, self._line, self._due = state, line, self._clock() + LINE_EVERY
-        click.echo(line, err=True)
-        if job.error:
-            click.echo(f"  {show.waiting_line(job.error, words.now())}", err=True)
+        with streams.words():
+            click.echo(line, err=True)
+            if job.error:
+                click.echo(f"  {show.waiting_line(job.error, words.now())}", err=True)
 
     def show_all(self, seen: Sequence[tuple[Job, Sequence[Folder]]]) -> None:
         self._others = {job.id: self._others.get(job.id) or PlainLines(self._clock) for job, _ in seen}
@@ -93,7 +94,8 @@ class PlainLines:
         self._idle = not seen
 
     def say(self, sentence: str) -> None:
-        click.echo(words.visible(sentence), err=True)
+        with streams.words():
+            click.echo(words.visible(sentence), err=True)
 
 
 class Paces:

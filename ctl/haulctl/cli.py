@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -10,7 +9,7 @@ from importlib import import_module
 import click
 
 from haulapi.faults import Exit
-from haulctl import output
+from haulctl import output, streams
 from haulctl.failure import Failure
 from haulctl.options import common_options
 
@@ -102,7 +101,8 @@ First steps:
   haulctl test work
   haulctl create work --wait
 
-A job is named by any beginning of its id that no other job has. Results go to stdout, words to stderr.
+A job is named by any beginning of its id that no other job has: job_k3x9, or k3x9. 'job_' alone, with which every id
+begins, names none. Results go to stdout, words to stderr.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not found, 5 try again later, 6 not in that state,
 7 sign-in refused, 8 partly failed, 78 configuration, 130 interrupted.""",
@@ -120,6 +120,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not reachable, 4 not found, 5 try
 
 def main() -> None:
     """The entry point of ``haulctl``."""
+    streams.complete()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that cannot show a name shows a "?"
     sys.exit(run(sys.argv[1:]))
@@ -128,19 +129,28 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; what it fails with is told on stderr. The exit code."""
     try:
+        return _run(arguments)
+    except BrokenPipeError:
+        streams.abandon(sys.stdout)  # whoever read our output has enough of it
+    except OSError as error:  # what else the system refuses is a Failure by now, or lost words
+        streams.abandon(sys.stdout)
+        output.say(f"haulctl: cannot write the output: {error.strerror or error}.")
+    return Exit.FAILURE
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The same; raises ``OSError`` when the output cannot be written."""
+    try:
         result = cli.main(list(arguments), prog_name="haulctl", standalone_mode=False)
         sys.stdout.flush()
     except Failure as failure:
         output.say_failure(failure)
         return failure.exit
     except click.ClickException as error:
-        error.show()
+        with streams.words():
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.say("Interrupted.")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough of it; what is still in the buffer must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILURE
     return result if isinstance(result, int) else Exit.OK

@@ -20,7 +20,7 @@ MEANINGS = {
     Exit.FAILURE: "It failed.",
     Exit.USAGE: "The command line is wrong, or fits several jobs.",
     Exit.UNREACHABLE: "The daemon cannot be reached.",
-    Exit.NOT_FOUND: "There is no such job or account.",
+    Exit.NOT_FOUND: "There is no such job, account or folder.",
     Exit.TRY_AGAIN: "Not now; try again later.",
     Exit.WRONG_STATE: "The job is not in a state for that.",
     Exit.SIGN_IN_REFUSED: "The origin refused the sign-in.",
@@ -45,8 +45,8 @@ def _page() -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield _plain(
         "hauld keeps complete, verified local copies of what lives elsewhere: mailboxes first. haulctl speaks to it over its"
-        " control socket. A job is named by any beginning of its id that no other job has. Results go to standard output, words"
-        " to standard error."
+        " control socket. A job is named by any beginning of its id that no other job has: job_k3x9, or k3x9. 'job_' alone,"
+        " with which every id begins, names none. Results go to standard output, words to standard error."
     )
     yield ".SH OPTIONS"
     yield "They are taken before and after the command; the last one counts."

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from haulapi.calls import Params
-from haulctl import words
+from haulctl import streams, words
 from haulctl.client import PATIENCE, all_elements, elements, read, read_as, whole
 from haulctl.failure import Failure
 from haulctl.options import settings
@@ -29,16 +29,17 @@ def answer(
     all_pages: bool = False,
     kind: Any = None,
     patience: float = PATIENCE,
-) -> None:
+) -> bytes:
     """Ask, and give the result in the form asked for: ``screen`` draws it for people; as JSON lines it is one line, or one
     for ``each`` element of that list; a list that comes in pages is then given whole, or up to ``limit``, in the other forms
-    only with ``all_pages``. ``kind`` is the type of the result of a method that has several."""
+    only with ``all_pages``. ``kind`` is the type of the result of a method that has several. The result as on the wire; what
+    was given page by page is not kept."""
     form = settings().output
     with settings().connect() as client:
         if form == "jsonl" and each and "after" in params.__struct_fields__:
             for element in islice(all_elements(client, method, params, each), limit):
                 line(element)
-            return
+            return b""
         raw = whole(client, method, params, each) if all_pages and each else client.ask(method, params, patience=patience)
     if form == "json":
         document(raw)
@@ -47,6 +48,7 @@ def answer(
     else:
         for element in elements(raw, each) if each else [raw]:
             line(element)
+    return raw
 
 
 def value(result: msgspec.Struct, screen: Iterable[str], *, each: str | None = None) -> None:
@@ -86,22 +88,24 @@ def width() -> int | None:
 
 def say(sentence: str) -> None:
     """Words for a person, beside the result."""
-    click.echo(words.visible(sentence), err=True)
+    with streams.words():
+        click.echo(words.visible(sentence), err=True)
 
 
 def say_failure(failure: Failure) -> None:
     """What failed and why, and below it what can be done."""
     told = f"haulctl: {failure.message}".splitlines()
     first, *more = [piece for each in told for piece in _broken(words.visible(each))]
-    click.echo(click.style("haulctl: ", fg="red") + first.removeprefix("haulctl: "), err=True, color=_colour())
     if failure.candidates:
         more += _broken(f"Perhaps: {', '.join(map(words.visible, failure.candidates))}")
     if failure.retry_at:
         more += _broken(f"Next try {words.until(failure.retry_at, words.now())}.")
     if failure.hint:
         more += _broken(words.visible(failure.hint))
-    for line in more:
-        click.echo(f"  {line}", err=True)
+    with streams.words():
+        click.echo(click.style("haulctl: ", fg="red") + first.removeprefix("haulctl: "), err=True, color=_colour())
+        for line in more:
+            click.echo(f"  {line}", err=True)
 
 
 def _broken(sentence: str) -> list[str]:

@@ -13,6 +13,7 @@ import click
 
 from haulapi.calls import Verification, VerifiedFolder
 from haulapi.faults import Exit
+from haulctl import streams
 from haulctl.bars import place_for_bars, uninterrupted
 from haulctl.show import WIDEST_TEXT
 from haulctl.table import Cell, Column, render
@@ -54,8 +55,7 @@ def screen(found: Verification, width: int | None) -> Iterator[str]:
         yield ""
     yield from _paragraph("", summary(found), width)
     if found.status == "completed" and not _is_sound(found) and not found.repair:
-        account = f" {visible(found.account)}" if found.account else ""
-        yield from _paragraph("", f"To fetch again what the origin still has: haulctl verify{account} --repair", width)
+        yield from _paragraph("", f"To fetch again what the origin still has: {_repairing(found)}", width)
 
 
 def summary(found: Verification) -> str:
@@ -97,8 +97,9 @@ def mention(found: Verification, now: datetime) -> str | None:
     if found.finished_at is None or (found.error is None and _is_sound(found)):
         return None
     when = ago(found.finished_at, now)
-    what = _told(found) or (visible(found.error.message) if found.error is not None else "")
-    return f"The last verification ({when}): {what}  -> haulctl verify --repair"
+    if found.error is not None and _is_sound(found):
+        return f"The last verification ({when}): {visible(found.error.message)}  -> {_the_same(found)}"
+    return f"The last verification ({when}): {_told(found)}  -> {_repairing(found)}"
 
 
 # --- while it runs -------------------------------------------------------------------------------------------------
@@ -133,7 +134,8 @@ class PlainLines:
         if found.phase == self._phase and (self._clock() < self._due or line == self._line):
             return
         self._phase, self._line, self._due = found.phase, line, self._clock() + LINE_EVERY
-        click.echo(line, err=True)
+        with streams.words():
+            click.echo(line, err=True)
 
 
 class Bar:
@@ -203,6 +205,17 @@ def _folders(folders: Sequence[VerifiedFolder], width: int | None) -> Iterator[s
 def _is_sound(found: Verification) -> bool:
     """Whether all that is stored is whole by now."""
     return found.damaged_items + found.missing_items <= found.repaired_items
+
+
+def _the_same(found: Verification) -> str:
+    """The command that verifies the same again."""
+    options = ("--origin" if found.origin else "", "--repair" if found.repair else "")
+    return " ".join(filter(None, ("haulctl verify", visible(found.account or ""), *options)))
+
+
+def _repairing(found: Verification) -> str:
+    """The command that mends what was found."""
+    return " ".join(filter(None, ("haulctl verify", visible(found.account or ""), "--repair")))
 
 
 def _told(found: Verification) -> str:

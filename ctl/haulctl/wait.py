@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from haulapi.calls import Folder, FolderListParams, Job, JobList, JobListParams, JobParams
 from haulapi.faults import Exit
+from haulctl import matching
 from haulctl.client import Client, all_elements, read_as
 from haulctl.failure import Failure, Unreachable
 
@@ -127,7 +128,8 @@ def _farewell(client: Client, job: str) -> str:
             raise
         return f"{job} was deleted."
     failed = f", {seen.progress.failed_items:,} failed" if seen.progress.failed_items else ""
-    why = f" {seen.error.message}" if seen.error else ""
+    missing = matching.missed(client, seen)
+    why = "".join(f" {each.message}" for each in (seen.error, missing) if each)
     return f"{job} on {seen.account} is {seen.status}: {seen.progress.downloaded_items:,} downloaded{failed}.{why}"
 
 

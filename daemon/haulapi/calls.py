@@ -136,8 +136,9 @@ class Listener(msgspec.Struct, kw_only=True):
 
 
 class Account(msgspec.Struct, kw_only=True):
-    """A configured origin and how it is: ``state`` is ``idle``, ``connected``, ``waiting`` or ``attention``. What is known of
-    its inbox may be ``freshness_secs`` old: 0 while it is listened to, null before it was listed."""
+    """A configured origin and how it is: ``state`` is ``idle``, ``connected``, ``waiting`` or ``attention``. ``items`` and
+    ``bytes`` are of what is stored. What is known of its inbox may be ``freshness_secs`` old: 0 while it is listened to, null
+    before it was listed."""
 
     name: str
     source: str
@@ -310,7 +311,7 @@ class Preview(msgspec.Struct, kw_only=True):
 
 
 class JobParams(Params):
-    """``job`` is an id or any unambiguous prefix of one."""
+    """``job`` is an id or any unambiguous prefix of one, its ``job_`` left out or not; ``job_`` alone names none."""
 
     job: str
 

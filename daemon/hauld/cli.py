@@ -9,7 +9,8 @@ import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -30,6 +31,13 @@ LONGEST_SECRET_LINE = 8192
 class Sentences(click.Group):
     """Runs a command and turns what it raises into words and an exit code."""
 
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        _complete_streams()
+        try:
+            return super().main(*arguments, **more)
+        except OSError as error:  # of --help and --version; everything else comes no further than below
+            sys.exit(_unwritten(error))
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -41,6 +49,8 @@ class Sentences(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and _is_of_output(error):
+                context.exit(_unwritten(error))
             _complain(f"hauld failed unexpectedly: {_whereabouts(error)}.", "This is a mistake in hauld; please report it.")
             context.exit(Exit.FAILURE)
 
@@ -104,7 +114,7 @@ def check_config(path: Path | None) -> None:
 
     config = _load(path)
     for problem in missing_here(config):
-        click.echo(f"warning: {problem.line(config.path)}", err=True)
+        _say(f"warning: {problem.line(config.path)}")
     count = len(config.accounts)
     click.echo(f"{config.path}: ok, {count} account{'' if count == 1 else 's'}")
 
@@ -181,12 +191,19 @@ def set_secret(account: str, path: Path | None) -> None:
     else:
         value = sys.stdin.readline(LONGEST_SECRET_LINE).rstrip("\r\n")
     asyncio.run(write_secret(config.accounts[account], value))
-    click.echo(f"The password of {account} is in its keyring.", err=True)
+    _say(f"The password of {account} is in its keyring.")
 
 
 @main.command(epilog=example("hauld demo --messages 500"))
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Where to put everything; else a new one.")
-@click.option("--messages", type=click.IntRange(1, 100_000), default=3000, show_default=True, help="How many to import.")
+@click.option(
+    "--messages",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    default=3000,
+    show_default=True,
+    help="How many to import, 100,000 at most.",
+)
 def demo(directory: Path | None, messages: int) -> None:
     """Show it all: a mail server with made-up mail, its import, and what is there afterwards.
 
@@ -247,15 +264,62 @@ def _complain(message: str, hint: str | None) -> None:
     from hauld.logs import printable
 
     for line in message.splitlines():
-        click.echo(printable(line), err=True)
+        _say(printable(line))
     if hint:
-        click.echo(printable(hint), err=True)
+        _say(printable(hint))
+
+
+def _say(line: str) -> None:
+    """Words, on stderr; lost where that cannot be written."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _unwritten(error: OSError) -> Exit:
+    """Tell why stdout cannot be written, unless its reader has had enough. The exit code."""
+    _abandon(sys.stdout)
+    if not isinstance(error, BrokenPipeError):
+        _say(f"hauld: cannot write the output: {error.strerror or error}.")
+    return Exit.FAILURE
+
+
+def _abandon(stream: TextIO) -> None:
+    """Have go nowhere what is still in the stream's buffer, or it would fail once more at exit."""
+    import os
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _complete_streams() -> None:
+    """Give a standard stream that was closed a file of its own, or the next one that is opened gets its number. Input is at its
+    end then, results cannot be written, and words are lost."""
+    import os
+
+    for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
 
 
 def _whereabouts(error: Exception) -> str:
     """The kind of an unexpected error and where it arose; not its text, which may hold anything."""
+    step = _last_step(error)
+    where = f" in {step.tb_frame.f_code.co_filename}, line {step.tb_lineno}" if step is not None else ""
+    return f"{type(error).__name__}{where}"
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it arose in writing a result: words are said by ``_say``."""
+    step = _last_step(error)
+    return step is not None and step.tb_frame.f_code is click.echo.__code__
+
+
+def _last_step(error: Exception) -> TracebackType | None:
+    """Where it arose."""
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
-    where = f" in {step.tb_frame.f_code.co_filename}, line {step.tb_lineno}" if step is not None else ""
-    return f"{type(error).__name__}{where}"
+    return step

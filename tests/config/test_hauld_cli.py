@@ -55,6 +55,10 @@ def real(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([HAULD, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60)
 
 
+def in_shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", f"{HAULD} {line}"], check=False, capture_output=True, text=True, timeout=60)
+
+
 @contextlib.contextmanager
 def killed_when_stuck(process: subprocess.Popen[str]) -> Iterator[None]:
     """A process that does not end by itself fails its test, and nothing else."""
@@ -146,6 +150,28 @@ def test_every_command_shows_an_example(command):
     result = hauld(*command.split(), "--help")
     assert result.exit_code == Exit.OK
     assert f"hauld {command}" in result.stdout.split("Example:\n")[1]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "check-config", "check-config --help", "doctor", "doctor --json"])
+@pytest.mark.parametrize(("into", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_told_in_a_sentence(tmp_path, arguments, into, why):
+    if arguments.endswith("config") or "doctor" in arguments:
+        arguments += f" --config {write_config(tmp_path, '')}"
+    ended = in_shell(f"{arguments} {into}")
+    assert (ended.returncode, ended.stderr) == (Exit.FAILURE, f"hauld: cannot write the output: {why}.\n")
+
+
+@pytest.mark.parametrize("into", ["2>/dev/full", "2>&-", "<&- 2>&-"])
+def test_words_that_cannot_be_said_change_neither_result_nor_exit_code(tmp_path, into):
+    path = write_config(tmp_path, ACCOUNT + "ca_file = 'gone.pem'")
+    ended = in_shell(f"check-config --config {path} {into}")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (Exit.OK, f"{path}: ok, 1 account\n", "")
+    assert in_shell(f"check-config --config {tmp_path}/none.toml {into}").returncode == Exit.CONFIGURATION
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+    ended = in_shell(f"doctor --config {write_config(tmp_path, '')} | true")
+    assert (ended.returncode, ended.stderr) == (Exit.OK, "")
 
 
 def test_the_command_line_itself_imports_little():

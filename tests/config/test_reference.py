@@ -75,6 +75,7 @@ def test_every_command_and_option_is_in_its_page(command):
     section = re.search(rf"^\.SS (?:\w+ )?{command.name}\n(.*?)(?=^\.S)", manpages.hauld(), re.MULTILINE | re.DOTALL)[1]
     for option in [name for each in command.params if isinstance(each, click.Option) for name in each.opts]:
         assert option.replace("-", r"\-") in section
+    assert not re.search("BOOLEAN|RANGE", section), "a flag has no value, and a number is N"
     assert "For example:" in section
 
 

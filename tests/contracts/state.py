@@ -210,7 +210,7 @@ class StateContract:
         renamed = await state.job(job.id)
         assert (renamed.account, renamed.account_name, renamed.source) == (number, "renamed", "imap")
 
-    async def test_account_totals_tell_folders_items_bytes_and_the_last_comparison(self, scene: Scene, clock: SetClock) -> None:
+    async def test_account_totals_tell_folders_what_is_stored_and_since_when(self, scene: Scene, clock: SetClock) -> None:
         empty = await scene.state.account_totals(scene.account)
         assert (empty.folders, empty.items, empty.bytes, empty.last_sync_at) == (2, 0, 0, None)
         assert empty.inbox_sync_at is None
@@ -218,7 +218,7 @@ class StateContract:
         await scene.store([1, 2])
         await scene.state.record_folders(scene.account, [INBOX])
         totals = await scene.state.account_totals(scene.account)
-        assert (totals.folders, totals.items, totals.bytes, totals.last_sync_at) == (1, 3, 203, clock.now)
+        assert (totals.folders, totals.items, totals.bytes, totals.last_sync_at) == (1, 2, 203, clock.now)
         assert totals.inbox_sync_at == clock.now
 
     async def test_how_accounts_are_is_told_and_nothing_else_is_kept_of_it(self, scene: Scene) -> None:
@@ -291,6 +291,7 @@ class StateContract:
         with pytest.raises(Refused) as missing:
             await scene.state.job(prefix)
         assert missing.value.kind == "not_found"
+        assert missing.value.message == f"{prefix!r} is what every job's id begins with, and names none."
 
     async def test_jobs_come_newest_first_a_page_at_a_time(self, scene: Scene) -> None:
         ids = [scene.job.id, *[(await create(scene.state, scene.account)).id for _ in range(4)]]
@@ -368,6 +369,30 @@ class StateContract:
         assert (await scene.state.synced(scene.job.number)).last_sync_at == now
         assert (await scene.state.job(scene.job.id)).status is JobStatus.COMPLETED
         assert (await scene.state.event_span())[1] == before
+
+    async def test_a_comparison_tells_what_it_could_not_read_when_that_begins_and_when_it_is_over(
+        self, scene: Scene, clock: SetClock
+    ) -> None:
+        number = scene.job.number
+        await scene.state.move_job(number, JobStatus.RUNNING)
+        await scene.state.move_job(number, JobStatus.COMPLETED)
+        trouble = Trouble("folder", "One folder could not be read.")
+        began = clock.now
+        for _ in range(2):
+            job = await scene.state.compared(number, trouble)
+            assert (job.error, job.last_sync_at) == (replace(trouble, since=began), clock.now)
+            clock.pass_seconds(60)
+        assert (await scene.state.compared(number, None)).error is None
+        told = [(event.data["from"], event.data["to"], event.data["reason"]) for event in (await scene.told("job.status"))[-2:]]
+        assert told == [("completed", "completed", trouble.message), ("completed", "completed", None)]
+
+    async def test_a_comparison_of_a_job_that_was_stopped_meanwhile_leaves_its_reason(self, scene: Scene) -> None:
+        number = scene.job.number
+        await scene.state.move_job(number, JobStatus.RUNNING)
+        stopped = await scene.state.move_job(number, JobStatus.PAUSED, error=Trouble("configuration", "Not declared."))
+        told = await scene.told("job.status")
+        assert (await scene.state.compared(number, None)).error == stopped.error
+        assert await scene.told("job.status") == told
 
     async def test_a_phase_is_told_once_and_says_why_the_job_waits(self, scene: Scene, clock: SetClock) -> None:
         number = scene.job.number
@@ -490,7 +515,7 @@ class StateContract:
         [event] = await scene.told("job.deleted")
         assert event.data["purged"] == 2
         totals = await scene.state.account_totals(scene.account)
-        assert (totals.items, totals.bytes) == (4, 0)
+        assert (totals.items, totals.bytes) == (0, 0)
         [inbox, _] = await scene.state.folder_progress(account=scene.account)
         assert inbox.counters == Counters(total=4, failed=1)
         again = await create(scene.state, scene.account)
@@ -991,6 +1016,13 @@ class StateContract:
         await scene.state.begin_listing(scene.inbox.number, "7")
         await scene.state.record_page(scene.inbox.number, page([1, 2], size=None), [])
         assert await scene.state.preview(scene.inbox.number) == Preview(items=2, bytes=0, stored=0)
+
+    async def test_P10_a_preview_of_more_bytes_than_can_be_counted_says_as_many_as_can(self, scene: Scene) -> None:
+        await scene.state.begin_listing(scene.inbox.number, "7")
+        await scene.state.record_page(scene.inbox.number, page([1, 2], size=2**63 - 1), [])
+        preview = scene.state.preview
+        assert await preview(scene.inbox.number) == Preview(items=2, bytes=2**63 - 1, stored=0)
+        assert await preview(scene.inbox.number, keys=["7.1", "7.2"]) == Preview(items=2, bytes=2**63 - 1, stored=0)
 
     # --- downloading ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -213,7 +214,7 @@ def test_where_there_is_nothing_it_is_said_beside_the_result(
 
 
 def test_a_job_without_folders_or_items_says_so(haulctl: Any, answers: Answers) -> None:
-    answers.folders, answers.items = [], []
+    answers.folders, answers.items, answers.jobs = [], [], [job(last_sync_at=None)]
     assert "No folder is known yet" in haulctl("folders", "k3x9").err
     assert "No item is known yet" in haulctl("items", "k3x9").err
     assert "No item is like that" in haulctl("items", "k3x9", "--status", "failed").err
@@ -570,6 +571,40 @@ def test_a_reader_that_has_enough_ends_it_quietly(path: Path, answers: Answers) 
         reading.stdout.close()
         assert reading.stderr.read() == b""
     assert reading.returncode == Exit.FAILURE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["list", "items k3x9 -o jsonl", "show k3x9 --json", "completion zsh", "--help", "list --help", "--version"],
+)
+@pytest.mark.parametrize(("into", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_told_in_a_sentence(path: Path, arguments: str, into: str, why: str) -> None:
+    ended = shell(f"{arguments} {into}", path)
+    assert (ended.returncode, ended.stderr) == (Exit.FAILURE, f"haulctl: cannot write the output: {why}.\n")
+
+
+@pytest.mark.parametrize("into", ["2>/dev/full", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "code"), [("show k3x9", 0), ("show zzz", 4), ("watch k3x9", 0), ("no-such-command", 2)])
+def test_words_that_cannot_be_said_change_neither_result_nor_exit_code(
+    path: Path, answers: Answers, arguments: str, code: int, into: str
+) -> None:
+    answers.jobs = [done()]
+    ended = shell(f"{arguments} {into}", path)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert bool(ended.stdout) == (code == 0)
+
+
+def test_with_all_streams_closed_there_is_an_exit_code_at_least(path: Path, answers: Answers) -> None:
+    assert shell("list <&- >&- 2>&-", path).returncode == Exit.FAILURE
+    assert shell("delete k3x9 --purge <&- >&- 2>&-", path).returncode == Exit.FAILURE
+    assert answers.asked[-1] == ("jobs.delete", DeleteParams(job="k3x9", purge=True))
+
+
+def shell(line: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """What becomes of a command as a shell runs it."""
+    program = " ".join(map(shlex.quote, HAULCTL))
+    environment = os.environ | {"HAUL_SOCKET": str(path)}
+    return subprocess.run(["sh", "-c", f"{program} {line}"], capture_output=True, text=True, env=environment, timeout=60)
 
 
 def test_an_interrupt_elsewhere_is_told_without_a_traceback(

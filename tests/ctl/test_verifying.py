@@ -70,5 +70,7 @@ def test_the_one_screen_speaks_of_a_verification_only_where_there_is_something_t
     assert verifying.mention(Verification(status="never"), now) is None
     assert verifying.mention(verification(), now) is None
     assert "2 h ago" in str(verifying.mention(verification(damaged_items=1), now))
+    broken = verification(status="failed", account="work", origin=True, error=ErrorInfo(kind="network", message="Unreachable."))
+    assert str(verifying.mention(broken, now)).endswith("(2 h ago): Unreachable.  -> haulctl verify work --origin")
     running = verification(status="running", phase="reading", finished_at=None, checked_items=5, checked_bytes=15_000)
     assert verifying.mention(running, now) == "Verifying: reading, 5 of 20 items, 25 %"

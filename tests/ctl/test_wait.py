@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from haulapi.calls import Folder, Job, Progress
+from haulapi.calls import Folder, Job, Progress, Strategy
 from haulapi.faults import Exit
 from haulctl.client import Client, connect
 from haulctl.failure import Failure, Unreachable
@@ -167,6 +167,23 @@ def test_folders_are_seen_over_all_their_pages(path: Path) -> None:
 )
 def test_how_a_job_ended_is_the_exit_code(ended: Job, code: Exit) -> None:
     assert outcome(ended) == code
+
+
+def test_a_job_that_found_no_folder_is_not_let_go_without_a_word(path: Path, house: ExitStack) -> None:
+    misspelt = Strategy(kind="selected-folders", folders=["Nope"])
+    answers, view = Answers(jobs=[job(strategy=misspelt)], folders=[]), Seen()
+
+    def end() -> None:
+        answers.jobs = [done(strategy=misspelt, progress=Progress())]
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    story = Story(end, interrupt)
+    house.enter_context(daemon(path, answers))
+    with pytest.raises(KeyboardInterrupt):
+        watch_all(lambda: connect(str(path)), view, pause=story.pause, clock=story.clock)
+    assert view.said == ["job_k3x9q2m4v8zt on work is completed: 0 downloaded. No folder of account work is like 'Nope'."]
 
 
 def test_watching_all_shows_the_unfinished_ones_and_says_what_became_of_the_others(path: Path, house: ExitStack) -> None:

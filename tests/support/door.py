@@ -209,6 +209,7 @@ class Answers:
     accounts: list[Account] = field(default_factory=lambda: [account()])
     jobs: list[Job] = field(default_factory=lambda: [job()])
     folders: list[Folder] = field(default_factory=lambda: [folder()])
+    folders_of_account: list[Folder] = field(default_factory=lambda: [folder()])
     items: list[Item] = field(default_factory=lambda: [item(n) for n in range(1, 6)])
     verification: Verification = field(default_factory=lambda: Verification(status="never"))
     configuration_error: str | None = None
@@ -339,10 +340,11 @@ class Answers:
 
     async def folders_list(self, params: FolderListParams) -> FolderList:
         await self._asked("folders.list", params)
+        listed = self.folders if params.account is None else self.folders_of_account
         start = int(params.after or 0)
-        page = self.folders[start : start + params.limit]
+        page = listed[start : start + params.limit]
         following = start + len(page)
-        return FolderList(folders=page, next=str(following) if following < len(self.folders) else None)
+        return FolderList(folders=page, next=str(following) if following < len(listed) else None)
 
     async def items_list(self, params: ItemListParams) -> ItemList:
         await self._asked("items.list", params)

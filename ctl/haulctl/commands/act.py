@@ -20,7 +20,7 @@ from haulapi.calls import (
     WantedStrategy,
 )
 from haulapi.faults import Exit
-from haulctl import bars, completions, output, show
+from haulctl import bars, completions, matching, output, show
 from haulctl.asking import confirmed
 from haulctl.client import read_as
 from haulctl.failure import HINTS, Failure
@@ -102,8 +102,8 @@ def create(
 ) -> Exit:
     """Make a job: a complete copy of an account, kept current.
 
-    With --wait, the exit code is 0 when everything is there, 8 when some items failed, 7 when the sign-in was refused, 1
-    otherwise. Interrupting ends the waiting, not the job.
+    With --wait, the exit code is 0 when everything is there, 8 when some items failed, 7 when the sign-in was refused, 4 when
+    no folder is as asked for (with --dry-run, too), 1 otherwise. Interrupting ends the waiting, not the job.
     """
     if wait and (no_start or dry_run):
         raise click.UsageError("--wait has nothing to wait for with --no-start or --dry-run.")
@@ -129,15 +129,8 @@ def create(
     if wait:
         return _create_and_wait(wanted)
     if dry_run:
-        output.answer(
-            "jobs.create",
-            wanted,
-            lambda preview: show.preview(preview, output.width()),
-            kind=Preview,
-            patience=SIGN_IN_PATIENCE,
-        )
-    else:
-        output.answer("jobs.create", wanted, lambda job: show.created(job, output.width()), kind=Job)
+        return _preview(wanted)
+    output.answer("jobs.create", wanted, lambda job: show.created(job, output.width()), kind=Job)
     return Exit.OK
 
 
@@ -230,6 +223,18 @@ def _implied(folders: Sequence[str], dates: Sequence[str | None], texts: Sequenc
     return "selected-folders" if folders else "full"
 
 
+def _preview(wanted: CreateParams) -> Exit:
+    """Tell what the job would fetch, and of what it would find no folder."""
+    raw = output.answer(
+        "jobs.create", wanted, lambda preview: show.preview(preview, output.width()), kind=Preview, patience=SIGN_IN_PATIENCE
+    )
+    missed = matching.missed_by(settings().connect, read_as("jobs.create", raw, Preview))
+    if missed is None:
+        return Exit.OK
+    output.say_failure(missed)
+    return missed.exit
+
+
 def _create_and_wait(wanted: CreateParams) -> Exit:
     """Make the job and show its progress until it ends; how it ended is the result."""
     with settings().connect() as client:
@@ -247,6 +252,10 @@ def wait_for(job: str) -> Exit:
         output.say(f"{job} goes on in the daemon. See how far it is: haulctl show {job}")
         return Exit.INTERRUPTED
     output.value(ended, show.ended(ended, time.monotonic() - began, output.width()))
+    code = outcome(ended)
     if ended.error is not None:
-        output.say_failure(Failure(outcome(ended), ended.error.message, hint=ended.error.hint or HINTS.get(ended.error.kind)))
-    return outcome(ended)
+        output.say_failure(Failure(code, ended.error.message, hint=ended.error.hint or HINTS.get(ended.error.kind)))
+    if missed := matching.missed_by(settings().connect, ended):
+        output.say_failure(missed)
+        return code or missed.exit
+    return code

@@ -31,8 +31,8 @@ def watch(job: str | None) -> Exit:
     """Show live progress: bars, rates, and what waits and why.
 
     With a job, until it ends, and with the exit codes of create --wait: 0 when everything is there, 8 when some items failed,
-    7 when the sign-in was refused, 1 otherwise. Without one, all unfinished jobs, until interrupted. Interrupting ends the
-    watching, not the job. Bars and lines go to stderr.
+    7 when the sign-in was refused, 4 when no folder is as asked for, 1 otherwise. Without one, all unfinished jobs, until
+    interrupted. Interrupting ends the watching, not the job. Bars and lines go to stderr.
     """
     connect = settings().connect
     if job is not None:

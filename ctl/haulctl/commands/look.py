@@ -23,7 +23,7 @@ from haulapi.calls import (
     Verification,
     VerifyStatusParams,
 )
-from haulctl import completions, output, show
+from haulctl import completions, matching, output, show
 from haulctl.options import Command, settings
 from haulctl.words import now
 
@@ -101,7 +101,9 @@ def show_job(job: str) -> None:
     """Show one job: what it wants, how far it is, what hinders it."""
 
     def screen(result: Job) -> Iterable[str]:
-        return show.job(result, output.width(), now())
+        yield from show.job(result, output.width(), now())
+        if missed := matching.missed_by(settings().connect, result):
+            output.say_failure(missed)
 
     output.answer("jobs.get", JobParams(job=job), screen)
 
@@ -112,10 +114,16 @@ def folders(job: str) -> None:
     """List the folders of a job and how far each is."""
 
     def screen(result: FolderList) -> Iterable[str]:
-        if not result.folders:
+        if result.folders:
+            return show.folders(result.folders, output.width(), now())
+        of = _job(job)
+        if missed := matching.missed_by(settings().connect, of):
+            output.say_failure(missed)
+        elif matching.is_listed(of):
+            output.say("There is no folder: the origin has none that can be copied.")
+        else:
             output.say("No folder is known yet: the origin has not been listed.")
-            return ()
-        return show.folders(result.folders, output.width(), now())
+        return ()
 
     output.answer("folders.list", FolderListParams(job=job), screen, each="folders", all_pages=True)
 
@@ -133,7 +141,7 @@ def items(job: str, status: str | None, folder: str | None, limit: int | None) -
 
     def screen(result: ItemList) -> Iterable[str]:
         if not result.items:
-            output.say("No item is like that." if status or folder else "No item is known yet: nothing has been listed.")
+            output.say(_no_item(job, filtered=bool(status or folder)))
             return ()
         if result.next:
             output.say(f"These are the first {len(result.items)}: --limit gives more, -o jsonl all of them.")
@@ -142,6 +150,24 @@ def items(job: str, status: str | None, folder: str | None, limit: int | None) -
     page = min(limit or WHOLE_PAGE, WHOLE_PAGE) if settings().output == "jsonl" else limit or PAGE
     wanted = ItemListParams(job=job, status=status, folder=folder, limit=page)
     output.answer("items.list", wanted, screen, each="items", limit=limit)
+
+
+def _job(job: str) -> Job:
+    with settings().connect() as client:
+        found: Job = client.call("jobs.get", JobParams(job=job))
+    return found
+
+
+def _no_item(job: str, *, filtered: bool) -> str:
+    """Why there is none to show."""
+    if filtered:
+        return "No item is like that."
+    of = _job(job)
+    if missed := matching.missed_by(settings().connect, of):
+        return missed.message
+    if matching.is_listed(of):
+        return "There is no item: what was listed has none that the job wants."
+    return "No item is known yet: nothing has been listed."
 
 
 def _needs_a_look(job: Job) -> bool:

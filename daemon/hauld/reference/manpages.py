@@ -133,7 +133,8 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
     for each in command.params:
         if isinstance(each, click.Option):
             names = ", ".join(rf"\fB{_plain(option)}\fR" for option in each.opts)
-            yield from (".TP", rf"{names} \fI{_plain(each.make_metavar(context))}\fR", _plain(each.help or ""))
+            value = "" if each.is_flag else rf" \fI{_plain(each.make_metavar(context))}\fR"
+            yield from (".TP", names + value, _plain(each.help or ""))
     yield from (".PP", "For example:", ".PP")
     yield from _as_it_is(line.strip() for line in (command.epilog or "").splitlines()[2:])
 

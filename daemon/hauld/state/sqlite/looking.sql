@@ -1,13 +1,13 @@
 -- Looking: what the ledger says, changing nothing.
 
 -- account_totals --
--- What is known of an account: folders the origin still has, their last comparison, that of the inbox, items, and bytes that are
--- stored.
+-- What is known of an account: folders the origin still has, their last comparison, that of the inbox, and of what is stored how
+-- many items and bytes.
 SELECT
     count(*) FILTER (WHERE folders.gone_at IS NULL) AS folders,
     max(folders.last_sync_at) AS last_sync_at,
     max(folders.last_sync_at) FILTER (WHERE folders.kind = 'inbox' AND folders.gone_at IS NULL) AS inbox_sync_at,
-    coalesce(sum(folder_counters.total), 0) AS items,
+    coalesce(sum(folder_counters.downloaded), 0) AS items,
     coalesce(sum(folder_counters.bytes), 0) AS bytes
 FROM folders LEFT JOIN folder_counters ON folder_counters.folder = folders.number
 WHERE folders.account = :account;
