@@ -93,6 +93,7 @@ class InForce:
         self._declared = declared
         self._account_of = account_of
         self._settle = settle
+        self._owed: list[Job] = []  # jobs of renamed accounts that were at work, and are to go on
 
     async def declare(self) -> None:
         """See to it that the jobs which the configuration declares are there, and go on."""
@@ -102,13 +103,15 @@ class InForce:
         """Do what is different. Each step is remembered when it is done, so that after trouble with the ledger (``Transient``)
         the next change goes on from there."""
         todo = difference(self.config, config)
-        going = [job for old, _ in todo.renamed for job in await self._going(old)]
+        for old, _ in todo.renamed:
+            self._owed += await self._going(old)
         await self._remove([*todo.removed, *(old for old, _ in todo.renamed)])
         for name in (*todo.changed, *todo.added, *(new for _, new in todo.renamed)):
             await self._have(config.accounts[name])
-        for job in going:
+        while self._owed:
             with contextlib.suppress(Refused):  # it was deleted meanwhile
-                await self._supervisor.resume(await self._state.job(job.id))
+                await self._supervisor.resume(await self._state.job(self._owed[0].id))
+            del self._owed[0]
         self._settle(config)
         # what needs a restart keeps its old value, so that the next reload tells it again
         daemon = {key: getattr(self.config.daemon, key) for key in ("state", "socket", "memory_budget")}

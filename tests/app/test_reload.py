@@ -228,6 +228,24 @@ async def test_trouble_half_way_is_gone_on_from_by_the_next_reload(tmp_path, mon
         assert list(one.engine.supervisor.accounts) == ["b"]
 
 
+async def test_jobs_of_a_renamed_account_go_on_with_the_next_reload_after_trouble_half_way(tmp_path, monkeypatch):
+    async with daemon(tmp_path) as one:
+        await one.change(one.account())
+        made = await one.engine.create("a")
+        await one.settled_job()
+
+        async def locked(*arguments: Any) -> int:
+            raise Transient("locked", "The ledger is locked.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one.engine.state, "account", locked)
+            with pytest.raises(Transient):
+                await one.change(one.account("office"))
+        await one.change(one.account("office"))
+        job = await one.settled_job()
+        assert (job.id, job.account, job.progress.downloaded_items) == (made.id, "office", 5)
+
+
 # --- being asked for it --------------------------------------------------------------------------------------------
 
 
