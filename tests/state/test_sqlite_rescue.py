@@ -134,6 +134,20 @@ async def test_L10_what_is_damaged_is_set_aside_and_its_copy_takes_its_place(
     assert (await ended(await opened(path)))[1:] == (False, new_stream), "until somebody has reconciled it"
 
 
+@pytest.mark.parametrize("first", [b"SQLite format 3\0" + bytes(4080), bytes(4096), b"SQLite format 3\0" + bytes(300)])
+async def test_L2_a_ledger_that_was_being_made_when_the_power_went_is_made_anew_and_nothing_is_set_aside(
+    tmp_path: Path, first: bytes
+) -> None:
+    path = tmp_path / "haul.db"
+    path.write_bytes(first)
+    words = (0, 1, 0, 512, 4096)  # records, a nonce, pages before, and the sizes of a sector and a page
+    header = bytes.fromhex("d9d505f920a163d7") + b"".join(word.to_bytes(4, "big") for word in words)
+    (tmp_path / "haul.db-journal").write_bytes(header.ljust(512, b"\0"))
+    jobs, _, _ = await ended(await opened(path))
+    assert jobs == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["haul.db", "haul.db.lock"]
+
+
 async def test_L10_without_a_copy_the_ledger_is_new(tmp_path: Path) -> None:
     path = tmp_path / "haul.db"
     stream = await seeded(path, copy=False)

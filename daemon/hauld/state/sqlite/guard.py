@@ -17,6 +17,9 @@ from hauld.state.sqlite.schema import refuse_foreign
 
 LEDGER = load("ledger.sql")
 
+JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""How a rollback journal begins; its count of records, a nonce and the pages of the database follow, four bytes each."""
+
 CHECKED_AT_ONCE = 32 * 1024 * 1024
 """Bytes; a file up to this size is checked at every start, because that takes no time one would notice."""
 
@@ -95,9 +98,9 @@ async def examine(path: Path, patience: float, checked: int = CHECKED_AT_ONCE) -
     That would take longer than a start may.
     """
     size = size_of(path)
-    if size == 0:
-        return False
     logged = size_of(path.with_name(path.name + "-wal")) > 0
+    if size == 0 or (not logged and is_being_made(path)):
+        return False
     access = "mode=ro" if logged else "mode=ro&immutable=1"  # the second leaves no files of its own behind
     async with connect(path, access, patience=patience) as database:
         version = await refuse_foreign(database, path)
@@ -110,6 +113,18 @@ async def examine(path: Path, patience: float, checked: int = CHECKED_AT_ONCE) -
             return logged or await is_doubtful(database, path)
         await look_through(database, path)
         return False
+
+
+def is_being_made(path: Path) -> bool:
+    """Whether power went before there was anything in the file: a rollback journal beside it, which the next who opens it goes
+    by, says that it had no page (https://www.sqlite.org/fileformat2.html, 3)."""
+    journal = path.with_name(path.name + "-journal")
+    with reachable(journal):
+        if not journal.is_file():
+            return False
+        with journal.open("rb") as file:
+            header = file.read(len(JOURNAL) + 12)
+    return header.startswith(JOURNAL) and header[-4:] == bytes(4)
 
 
 async def look_through(database: Connection, path: Path) -> None:
