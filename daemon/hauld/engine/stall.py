@@ -165,12 +165,11 @@ class _WatchedWriter:
         self._writer.discard()
 
 
-class _WatchedPartWriter(_WatchedWriter):
-    __slots__ = ("_part",)
+class PassingPart:
+    """What the writer of a part can tell beside what any writer can: as ``_part`` tells it."""
 
-    def __init__(self, part: PartWriter, watch: Watch) -> None:
-        super().__init__(part, watch)
-        self._part = part
+    __slots__ = ()
+    _part: PartWriter
 
     @property
     def offset(self) -> int:
@@ -182,3 +181,11 @@ class _WatchedPartWriter(_WatchedWriter):
 
     def leave(self) -> None:
         self._part.leave()
+
+
+class _WatchedPartWriter(PassingPart, _WatchedWriter):
+    __slots__ = ("_part",)
+
+    def __init__(self, part: PartWriter, watch: Watch) -> None:
+        super().__init__(part, watch)
+        self._part = part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hauld.engine.stall import PassingPart
 from hauld.model import Body, Buffer, PartWriter, PendingItem, Sink, Writer
 
 
@@ -60,18 +61,7 @@ class _Writer:
         self._trial.reached = max(self._trial.reached, self._there)
 
 
-class _PartWriter(_Writer):
+class _PartWriter(PassingPart, _Writer):
     def __init__(self, part: PartWriter, trial: Trial) -> None:
         super().__init__(part, trial, part.offset)
         self._part = part
-
-    @property
-    def offset(self) -> int:
-        return self._part.offset
-
-    @property
-    def tail(self) -> bytes:
-        return self._part.tail
-
-    def leave(self) -> None:
-        self._part.leave()
